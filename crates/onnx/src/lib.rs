@@ -1,0 +1,1 @@
+//! (design in progress)
