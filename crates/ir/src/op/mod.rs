@@ -7,6 +7,7 @@
 mod attributes;
 mod elementwise;
 mod spatial;
+mod window;
 
 use serde::{Deserialize, Serialize};
 
