@@ -1,1 +1,52 @@
-//! (design in progress)
+//! Compute kernels of fewbit, on plain slices.
+//!
+//! What goes in: slices, sizes as small structs, plain numbers, and an [`Isa`]. What comes out: a filled slice.
+//! This crate knows no graph, no operator attributes, no tensor type and no file. Activations are
+//! `[batch, height, width, channels]`; weights come as ONNX writes them and are packed once.
+//!
+//! | family | entry points |
+//! |---|---|
+//! | convolution | [`PackedConv2d`], [`PackedConvTranspose2d`], [`conv_nd`]: dense, grouped, depthwise, dilated, any padding |
+//! | matrix product | [`matmul`], [`matmul_batched`]: any strides, bias, over the `gemm` crate |
+//! | pooling | [`max_pool2d`], [`average_pool2d`], [`global_average_pool`] |
+//! | elementwise | [`unary`], [`unary_in_place`], [`binary`], [`binary_in_place`] |
+//! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`] |
+//! | layout | [`permute`] |
+//! | quantization | [`quantize`], [`dequantize`], [`fake_quantize`] |
+//! | calibration | [`scan_range`], [`BitHistogram`] |
+//!
+//! # What every kernel promises
+//!
+//! - **Same bits at any number of threads.** Kernels run inside the caller's rayon pool; work is cut by sizes alone.
+//! - **Same bits on every tier**: all tiers perform the same fused multiply-adds in the same order. Matrix products are the
+//!   exception: they are the `gemm` crate's, which chooses its own instructions. WebAssembly has no fused multiply-add and
+//!   rounds twice.
+//! - **No panic**: every length is checked, and contradictions are an [`Error`] that names the slice.
+//! - **No allocation per run**, but for the matrix products.
+//! - Activations are fused as a [`Clamp`]; NaN passes through it.
+
+// A kernel's body is compiled once per tier only where it is inlined into that tier's function; see `Isa::run`.
+#![allow(clippy::inline_always)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+mod clamp;
+mod error;
+mod float;
+mod isa;
+mod observe;
+mod permute;
+mod quantize;
+mod threads;
+
+pub use clamp::Clamp;
+pub use error::{Error, ErrorKind, Result};
+pub use float::{
+    AverageCount, BatchStrides, Bias, Binary, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, LayerNorm,
+    MatmulDims, Operand, PackedConv2d, PackedConvTranspose2d, Pool2dDims, Reduce, ReduceDims, Strides, Unary, average_pool2d, binary,
+    binary_in_place, conv_nd, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d, reduce, softmax, unary,
+    unary_in_place,
+};
+pub use isa::{Isa, Tier};
+pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};
+pub use permute::permute;
+pub use quantize::{Affine, QuantizedInt, dequantize, fake_quantize, quantize};

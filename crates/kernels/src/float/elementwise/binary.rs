@@ -1,0 +1,160 @@
+//! Functions of two elements, with the broadcasts that networks use.
+//!
+//! In: two operands, of which one may repeat; out: a slice of the longer one's length.
+//! General broadcasting is the caller's business: it splits the shapes into runs of these cases.
+
+use crate::error::{Result, expect_len};
+use crate::threads::for_each_chunk;
+use crate::{Clamp, Error, Isa};
+
+/// A function of two elements, named as in ONNX.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Binary {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`.
+    Mul,
+    /// `a / b`.
+    Div,
+    /// The smaller; NaN if either is NaN.
+    Min,
+    /// The larger; NaN if either is NaN.
+    Max,
+    /// `a^b`, one element at a time.
+    Pow,
+    /// `a` if not negative, else `a * b`.
+    PRelu,
+}
+
+/// One side of a [`binary`] function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Operand<'a> {
+    /// One element per output element.
+    Full(&'a [f32]),
+    /// One value for all.
+    Scalar(f32),
+    /// A vector along the last axis, repeated for every row: the output's length is a multiple of its own.
+    Trailing(&'a [f32]),
+}
+
+/// Elements per piece handed to a thread.
+const CHUNK: usize = 16_384;
+
+/// `output[i] = clamp(op(lhs[i], rhs[i]))`.
+///
+/// # Errors
+/// If an operand's length does not fit the output's.
+pub fn binary(isa: Isa, op: Binary, lhs: Operand, rhs: Operand, clamp: Clamp, output: &mut [f32]) -> Result<()> {
+    expect_operand("left operand", lhs, output.len())?;
+    expect_operand("right operand", rhs, output.len())?;
+    if let (Operand::Trailing(a), Operand::Trailing(b)) = (lhs, rhs) {
+        expect_len("right repeated vector", b.len(), a.len())?;
+    }
+    with_function(op, Zip { isa, lhs: Some(lhs), rhs, clamp, output });
+    Ok(())
+}
+
+/// `data[i] = clamp(op(data[i], rhs[i]))`.
+///
+/// # Errors
+/// If the operand's length does not fit.
+pub fn binary_in_place(isa: Isa, op: Binary, data: &mut [f32], rhs: Operand, clamp: Clamp) -> Result<()> {
+    expect_operand("right operand", rhs, data.len())?;
+    with_function(op, Zip { isa, lhs: None, rhs, clamp, output: data });
+    Ok(())
+}
+
+fn expect_operand(what: &str, operand: Operand, len: usize) -> Result<()> {
+    match operand {
+        Operand::Full(values) => expect_len(what, values.len(), len),
+        Operand::Scalar(_) => Ok(()),
+        Operand::Trailing(values) if len == 0 || (!values.is_empty() && len.is_multiple_of(values.len())) => Ok(()),
+        Operand::Trailing(values) => Err(Error::new(
+            crate::ErrorKind::Length,
+            format!("{what} has {} elements, which do not divide the output's {len} into rows", values.len()),
+        )),
+    }
+}
+
+/// The loop over the elements, compiled for every function and tier.
+struct Zip<'a> {
+    isa: Isa,
+    /// `None` if `output` holds it.
+    lhs: Option<Operand<'a>>,
+    rhs: Operand<'a>,
+    clamp: Clamp,
+    output: &'a mut [f32],
+}
+
+impl Zip<'_> {
+    #[inline(always)]
+    fn run(self, cost: usize, f: impl Fn(f32, f32) -> f32 + Sync) {
+        let Self { isa, lhs, rhs, clamp, output } = self;
+        if output.is_empty() {
+            return;
+        }
+        let row = [lhs, Some(rhs)].into_iter().find_map(|side| match side {
+            Some(Operand::Trailing(values)) => Some(values.len()),
+            _ => None,
+        });
+        // Pieces are whole rows, and rows longer than a piece stay whole, so that a repeated vector starts with every row.
+        let chunk = row.map_or(CHUNK, |row| CHUNK.next_multiple_of(row));
+        let row = row.unwrap_or(chunk);
+        let operations = output.len().saturating_mul(cost);
+        for_each_chunk(output, chunk, operations, |i, output| {
+            isa.run(
+                #[inline(always)]
+                || {
+                    let f = |a: f32, b: f32| clamp.apply(f(a, b));
+                    for (j, output) in output.chunks_mut(row).enumerate() {
+                        let at = i * chunk + j * row;
+                        let n = output.len();
+                        match (lhs.map(|lhs| Side::of(lhs, at, n)), Side::of(rhs, at, n)) {
+                            (None, Side::Row(b)) => output.iter_mut().zip(b).for_each(|(y, &b)| *y = f(*y, b)),
+                            (None, Side::One(b)) => output.iter_mut().for_each(|y| *y = f(*y, b)),
+                            (Some(Side::Row(a)), Side::Row(b)) => output.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = f(a, b)),
+                            (Some(Side::Row(a)), Side::One(b)) => output.iter_mut().zip(a).for_each(|(y, &a)| *y = f(a, b)),
+                            (Some(Side::One(a)), Side::Row(b)) => output.iter_mut().zip(b).for_each(|(y, &b)| *y = f(a, b)),
+                            (Some(Side::One(a)), Side::One(b)) => output.fill(f(a, b)),
+                        }
+                    }
+                },
+            );
+        });
+    }
+}
+
+/// One row of an operand.
+enum Side<'a> {
+    Row(&'a [f32]),
+    One(f32),
+}
+
+impl<'a> Side<'a> {
+    /// The part of `operand` for the `len` elements of a row that starts at output element `at`.
+    #[inline(always)]
+    fn of(operand: Operand<'a>, at: usize, len: usize) -> Self {
+        match operand {
+            Operand::Full(values) => Self::Row(&values[at..][..len]),
+            Operand::Trailing(values) => Self::Row(&values[..len]),
+            Operand::Scalar(value) => Self::One(value),
+        }
+    }
+}
+
+/// The list of functions.
+fn with_function(op: Binary, zip: Zip) {
+    match op {
+        Binary::Add => zip.run(1, |a, b| a + b),
+        Binary::Sub => zip.run(1, |a, b| a - b),
+        Binary::Mul => zip.run(1, |a, b| a * b),
+        Binary::Div => zip.run(2, |a, b| a / b),
+        Binary::Min => zip.run(1, |a, b| if a < b || a.is_nan() { a } else { b }),
+        Binary::Max => zip.run(1, |a, b| if a > b || a.is_nan() { a } else { b }),
+        Binary::Pow => zip.run(50, libm::powf),
+        Binary::PRelu => zip.run(1, |a, b| if a < 0.0 { a * b } else { a }),
+    }
+}

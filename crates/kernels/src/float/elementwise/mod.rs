@@ -1,0 +1,8 @@
+//! Functions of one or two elements over slices.
+
+mod binary;
+pub(crate) mod math;
+mod unary;
+
+pub use binary::{Binary, Operand, binary, binary_in_place};
+pub use unary::{Unary, unary, unary_in_place};

@@ -1,0 +1,23 @@
+//! Kernels that compute in `f32`. Integer kernels have their own folder beside this one.
+
+mod conv;
+mod elementwise;
+mod matmul;
+mod norm;
+mod pool;
+mod reduce;
+mod softmax;
+
+pub use conv::{Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d, conv_nd};
+pub use elementwise::{Binary, Operand, Unary, binary, binary_in_place, unary, unary_in_place};
+pub use matmul::{BatchStrides, Bias, MatmulDims, Strides, matmul, matmul_batched};
+pub use norm::{LayerNorm, layer_norm};
+pub use pool::{AverageCount, Pool2dDims, average_pool2d, global_average_pool, max_pool2d};
+pub use reduce::{Reduce, ReduceDims, reduce};
+pub use softmax::{log_softmax, softmax};
+
+/// `a * b + c`, rounded once; twice on WebAssembly, which lacks the instruction.
+#[inline(always)]
+fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(target_family = "wasm") { a * b + c } else { a.mul_add(b, c) }
+}
