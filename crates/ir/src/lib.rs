@@ -15,18 +15,23 @@
 //! This crate knows no file format, no numbers of a quantization, and executes nothing.
 //!
 //! To add an operator: its attributes and a variant in [`mod@op`], its shape inference in [`infer`], its
-//! [`QuantRule`] in [`rule`]. The compiler names the rest.
+//! [`QuantRule`] in [`mod@rule`]. The compiler names the rest.
 
 #![forbid(unsafe_code)]
 
+pub mod axis;
 mod dim;
 mod error;
 mod graph;
+pub mod infer;
 mod model;
 pub mod op;
+pub mod rule;
+pub mod text;
 
 pub use dim::{Dim, TensorType};
 pub use error::{Error, ErrorKind, Result};
 pub use graph::{Definition, Graph, Node, NodeId, Use, Value, ValueId};
 pub use model::{Model, Signature};
 pub use op::{Clamp, Layout, Op};
+pub use rule::{QuantRule, quant_rule};
