@@ -21,6 +21,7 @@ pub use elementwise::{Arithmetic, Binary, Clamp, Unary, Variadic};
 pub use spatial::{
     Conv, ConvTranspose, CoordinateMode, GlobalPool, KeepAspect, Layout, NearestMode, Padding, Pool, PoolKind, Resize, ResizeMode, Window,
 };
+pub use window::WindowGeometry;
 
 /// An operator with its attributes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
