@@ -10,6 +10,9 @@
 //! implementation of the vector type in `simd`.
 
 use crate::error::{Error, Result};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::avx2::Avx2;
+use crate::simd::{Kernel, Portable};
 
 /// The instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +95,21 @@ impl Isa {
             return unsafe { avx2(body) };
         }
         body()
+    }
+
+    /// Runs `kernel` with this tier's vectors.
+    #[inline(always)]
+    pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        if self.0 == Tier::Avx2 {
+            // SAFETY: an `Isa` with this tier is only made after detecting AVX2 and FMA.
+            let simd = unsafe { Avx2::new() };
+            return self.run(
+                #[inline(always)]
+                || kernel.run(simd),
+            );
+        }
+        kernel.run(Portable)
     }
 }
 

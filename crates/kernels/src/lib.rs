@@ -36,6 +36,9 @@ mod isa;
 mod observe;
 mod permute;
 mod quantize;
+mod simd;
+#[cfg(test)]
+mod testing;
 mod threads;
 
 pub use clamp::Clamp;
@@ -50,3 +53,9 @@ pub use isa::{Isa, Tier};
 pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};
 pub use permute::permute;
 pub use quantize::{Affine, QuantizedInt, dequantize, fake_quantize, quantize};
+
+/// `a * b + c`, rounded once; twice on WebAssembly, which lacks the instruction.
+#[inline(always)]
+fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(target_family = "wasm") { a * b + c } else { a.mul_add(b, c) }
+}

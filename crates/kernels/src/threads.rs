@@ -20,3 +20,11 @@ pub(crate) fn for_each_chunk<T: Send>(output: &mut [T], chunk: usize, operations
         output.par_chunks_mut(chunk).enumerate().for_each(|(i, piece)| body(i, piece));
     }
 }
+
+/// A chunk size that cuts `items` into two pieces per thread; for work in which no cut changes a result.
+pub(crate) fn pieces(items: usize) -> usize {
+    match rayon::current_num_threads() {
+        1 => items,
+        threads => items.div_ceil(2 * threads),
+    }
+}

@@ -15,9 +15,3 @@ pub use norm::{LayerNorm, layer_norm};
 pub use pool::{AverageCount, Pool2dDims, average_pool2d, global_average_pool, max_pool2d};
 pub use reduce::{Reduce, ReduceDims, reduce};
 pub use softmax::{log_softmax, softmax};
-
-/// `a * b + c`, rounded once; twice on WebAssembly, which lacks the instruction.
-#[inline(always)]
-fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-    if cfg!(target_family = "wasm") { a * b + c } else { a.mul_add(b, c) }
-}

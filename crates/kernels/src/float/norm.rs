@@ -2,8 +2,8 @@
 
 use crate::Isa;
 use crate::error::{Result, elements, expect_len};
-use crate::float::mul_add;
 use crate::float::reduce::fold_row;
+use crate::mul_add;
 use crate::threads::for_each_chunk;
 
 /// Sizes and constants of a layer normalization.

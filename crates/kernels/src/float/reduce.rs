@@ -7,7 +7,7 @@
 use crate::Isa;
 use crate::error::{Error, Result, elements, expect_len};
 use crate::float::elementwise::math;
-use crate::float::mul_add;
+use crate::mul_add;
 use crate::threads::for_each_chunk;
 
 /// A reduction, named as in ONNX without its prefix `Reduce`.

@@ -1,9 +1,15 @@
 //! Convolutions: dense, grouped, depthwise, transposed, of any rank.
 
+mod dense;
+mod depthwise;
 mod dims;
 mod nd;
 mod packed;
+mod panels;
+#[cfg(test)]
+mod tests;
 mod transpose;
+mod window;
 
 pub use dims::Conv2dDims;
 pub use nd::{ConvAxis, ConvNdDims, conv_nd};

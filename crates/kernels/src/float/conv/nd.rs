@@ -79,7 +79,7 @@ pub fn conv_nd(dims: &ConvNdDims, clamp: Clamp, input: &[f32], weights: &[f32], 
             for tap in 0..taps {
                 let Some(at) = source(dims, position, tap) else { continue };
                 for c in 0..in_group {
-                    sum = crate::float::mul_add(input[at * dims.in_c + first + c], weights[(oc * in_group + c) * taps + tap], sum);
+                    sum = crate::mul_add(input[at * dims.in_c + first + c], weights[(oc * in_group + c) * taps + tap], sum);
                 }
             }
             *output = clamp.apply(sum);

@@ -1,6 +1,8 @@
-//! 2-D convolution with weights packed once.
+//! 2-D convolution with weights packed once: the entry that chooses a kernel.
 
-use super::{Conv2dDims, ConvAxis, ConvNdDims, conv_nd};
+use super::Conv2dDims;
+use super::dense::Dense;
+use super::depthwise::Depthwise;
 use crate::error::{Error, Result, elements, expect_len};
 use crate::{Clamp, Isa};
 
@@ -28,8 +30,14 @@ pub struct PackedConv2d {
     in_c: usize,
     kernel: [usize; 2],
     groups: usize,
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+    weights: Packed,
+}
+
+/// The kernels.
+#[derive(Clone, Debug)]
+enum Packed {
+    Dense(Dense),
+    Depthwise(Depthwise),
 }
 
 impl PackedConv2d {
@@ -39,37 +47,36 @@ impl PackedConv2d {
     /// If lengths disagree or channels do not divide into groups.
     pub fn new(weights: &Conv2dWeights) -> Result<Self> {
         let Conv2dWeights { out_c, in_c, kernel, groups, values, bias } = *weights;
-        if groups == 0 || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
+        if [groups, in_c, out_c].contains(&0) || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
             return Err(Error::dims(format!("convolution: {in_c} input and {out_c} output channels do not divide into {groups} groups")));
         }
         expect_len("convolution weights", values.len(), elements("convolution weights", &[out_c, in_c / groups, kernel[0], kernel[1]])?)?;
         if let Some(bias) = bias {
             expect_len("convolution bias", bias.len(), out_c)?;
         }
-        let bias = bias.map_or_else(|| vec![0.0; out_c], <[f32]>::to_vec);
-        Ok(Self { out_c, in_c, kernel, groups, weights: values.to_vec(), bias })
+        let weights = if groups == in_c && in_c == out_c && groups > 1 {
+            Packed::Depthwise(Depthwise::pack(in_c, kernel, values, bias))
+        } else {
+            Packed::Dense(Dense::pack(groups, in_c / groups, out_c / groups, kernel, values, bias)?)
+        };
+        Ok(Self { out_c, in_c, kernel, groups, weights })
     }
 
     /// `output = clamp(convolution(input) + bias)` over `[batch, height, width, channels]`.
     ///
     /// # Errors
     /// If `dims` contradict the packed weights, or a slice's length contradicts `dims`.
-    pub fn run(&self, _isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
+    pub fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
         dims.check()?;
         if [dims.out_c, dims.in_c, dims.groups] != [self.out_c, self.in_c, self.groups] || dims.kernel != self.kernel {
             return Err(Error::dims(format!("convolution: {dims:?} contradict the packed weights")));
         }
         expect_len("convolution input", input.len(), dims.input_len()?)?;
         expect_len("convolution output", output.len(), dims.output_len()?)?;
-        let axis = |i: usize| ConvAxis {
-            input: [dims.in_h, dims.in_w][i],
-            output: [dims.out_h, dims.out_w][i],
-            kernel: dims.kernel[i],
-            stride: dims.stride[i],
-            dilation: dims.dilation[i],
-            pad: [dims.pad_top, dims.pad_left][i],
-        };
-        let nd = ConvNdDims { batch: dims.batch, in_c: self.in_c, out_c: self.out_c, groups: self.groups, axes: &[axis(0), axis(1)] };
-        conv_nd(&nd, clamp, input, &self.weights, Some(&self.bias), output)
+        match &self.weights {
+            Packed::Dense(dense) => dense.run(isa, dims, clamp, input, output),
+            Packed::Depthwise(depthwise) => depthwise.run(isa, dims, clamp, input, output),
+        }
+        Ok(())
     }
 }

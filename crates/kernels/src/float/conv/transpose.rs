@@ -88,7 +88,7 @@ impl PackedConvTranspose2d {
                         for ic in group * in_group..(group + 1) * in_group {
                             let x = input[((b * dims.in_h + ih) * dims.in_w + iw) * dims.in_c + ic];
                             let w = self.weights[((ic * out_group + oc) * dims.kernel[0] + kh) * dims.kernel[1] + kw];
-                            sum = crate::float::mul_add(x, w, sum);
+                            sum = crate::mul_add(x, w, sum);
                         }
                     }
                 }

@@ -4,7 +4,7 @@
 //! bits. The largest error against the exact result stands with each function; the tests measure it.
 //! Polynomials are minimax fits of this project, their approximation error far below half a unit in the last place.
 
-use crate::float::mul_add;
+use crate::mul_add;
 
 /// `c[0] + c[1] x + c[2] x² + …`
 #[inline(always)]

@@ -1,0 +1,118 @@
+//! The fast convolutions against [`conv_nd`], on every tier and thread count, bit for bit.
+
+use super::*;
+use crate::testing::{at_thread_counts, random};
+use crate::{Clamp, ErrorKind, Isa};
+
+/// `[batch, in_h, in_w, in_c, out_c, groups]`, kernel, stride, dilation, `[top, left, bottom, right]` padding.
+type Case = ([usize; 6], [usize; 2], [usize; 2], [usize; 2], [usize; 4]);
+
+/// Sizes around the tiles (4, 6 and 8 pixels; 8, 16 and 24 channels), odd padding, every kernel's borders.
+const CASES: &[Case] = &[
+    // Pointwise.
+    ([1, 1, 1, 1, 1, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 1, 7, 5, 16, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([2, 3, 5, 17, 15, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 7, 7, 24, 17, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 5, 5, 8, 24, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 5, 5, 8, 23, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 4, 4, 9, 40, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 9, 1, 33, 8, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 5, 5, 6, 32, 1], [1, 1], [2, 2], [1, 1], [0; 4]),
+    ([1, 5, 5, 6, 7, 1], [1, 1], [1, 1], [1, 1], [1, 0, 0, 2]),
+    ([1, 60, 60, 16, 33, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    // Dense windows.
+    ([1, 11, 13, 3, 32, 1], [3, 3], [2, 2], [1, 1], [0, 0, 1, 1]),
+    ([2, 9, 9, 3, 16, 1], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([1, 9, 10, 5, 9, 1], [3, 3], [1, 1], [2, 2], [2, 2, 2, 2]),
+    ([1, 6, 31, 4, 24, 1], [1, 7], [1, 3], [1, 1], [0, 3, 0, 2]),
+    ([1, 8, 8, 4, 12, 1], [5, 2], [2, 1], [1, 3], [3, 1, 4, 2]),
+    ([1, 2, 2, 3, 5, 1], [3, 3], [1, 1], [1, 1], [2, 2, 2, 2]),
+    ([1, 33, 33, 8, 16, 1], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    // Grouped, and depthwise with a multiplier.
+    ([1, 7, 8, 6, 9, 3], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([2, 5, 5, 4, 8, 4], [3, 3], [2, 2], [1, 1], [1, 0, 0, 1]),
+    ([1, 5, 5, 34, 34, 2], [1, 1], [1, 1], [1, 1], [0; 4]),
+    // Depthwise.
+    ([1, 9, 9, 8, 8, 8], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([2, 8, 11, 19, 19, 19], [3, 3], [1, 1], [1, 1], [0, 1, 2, 1]),
+    ([1, 9, 17, 32, 32, 32], [3, 3], [2, 2], [1, 1], [0, 0, 1, 1]),
+    ([1, 7, 10, 41, 41, 41], [3, 3], [2, 2], [1, 1], [1, 1, 1, 1]),
+    ([1, 9, 9, 16, 16, 16], [3, 3], [1, 1], [2, 2], [2, 2, 2, 2]),
+    ([1, 9, 9, 33, 33, 33], [5, 5], [1, 1], [1, 1], [2, 2, 2, 2]),
+    ([1, 9, 12, 24, 24, 24], [5, 5], [2, 2], [1, 1], [2, 1, 2, 2]),
+    ([1, 1, 30, 37, 37, 37], [1, 5], [1, 1], [1, 1], [0, 4, 0, 0]),
+    ([1, 3, 3, 7, 7, 7], [3, 3], [1, 1], [1, 1], [4, 4, 4, 4]),
+    ([1, 70, 70, 16, 16, 16], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+];
+
+fn dims(&([batch, in_h, in_w, in_c, out_c, groups], kernel, stride, dilation, [top, left, bottom, right]): &Case) -> Conv2dDims {
+    let out_h = Conv2dDims::out_size(in_h, kernel[0], stride[0], dilation[0], top + bottom);
+    let out_w = Conv2dDims::out_size(in_w, kernel[1], stride[1], dilation[1], left + right);
+    Conv2dDims { batch, in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, dilation, pad_top: top, pad_left: left, groups }
+}
+
+#[test]
+fn equals_the_oracle_bit_for_bit() {
+    for case in CASES {
+        let dims = dims(case);
+        let input = random(1, dims.input_len().unwrap());
+        let values = random(2, dims.out_c * (dims.in_c / dims.groups) * dims.kernel[0] * dims.kernel[1]);
+        let bias = random(3, dims.out_c);
+        let (out_len, clamp) = (dims.output_len().unwrap(), Clamp { min: -0.5, max: 1.5 });
+        assert!(out_len > 0, "{case:?}");
+        for bias in [None, Some(&bias[..])] {
+            let axis = |i: usize| ConvAxis {
+                input: [dims.in_h, dims.in_w][i],
+                output: [dims.out_h, dims.out_w][i],
+                kernel: dims.kernel[i],
+                stride: dims.stride[i],
+                dilation: dims.dilation[i],
+                pad: [dims.pad_top, dims.pad_left][i],
+            };
+            let nd = ConvNdDims { batch: dims.batch, in_c: dims.in_c, out_c: dims.out_c, groups: dims.groups, axes: &[axis(0), axis(1)] };
+            let mut expect = vec![0.0; out_len];
+            conv_nd(&nd, clamp, &input, &values, bias, &mut expect).unwrap();
+            let weights =
+                Conv2dWeights { out_c: dims.out_c, in_c: dims.in_c, kernel: dims.kernel, groups: dims.groups, values: &values, bias };
+            let packed = PackedConv2d::new(&weights).unwrap();
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let mut output = vec![f32::NAN; out_len];
+                    packed.run(isa, &dims, clamp, &input, &mut output).unwrap();
+                    let wrong = output.iter().zip(&expect).position(|(a, b)| a != b);
+                    assert_eq!(wrong, None, "{} with {threads} threads, {case:?}", isa.name());
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn refuses() {
+    let case = &CASES[11];
+    let good = dims(case);
+    let values = random(1, 3 * 32 * 9);
+    let weights = Conv2dWeights { out_c: 32, in_c: 3, kernel: [3, 3], groups: 1, values: &values, bias: None };
+    for (name, weights, kind) in [
+        ("no groups", Conv2dWeights { groups: 0, ..weights }, ErrorKind::Dims),
+        ("no channels", Conv2dWeights { in_c: 0, values: &[], ..weights }, ErrorKind::Dims),
+        ("groups that do not divide", Conv2dWeights { groups: 2, ..weights }, ErrorKind::Dims),
+        ("too few weights", Conv2dWeights { values: &values[1..], ..weights }, ErrorKind::Length),
+        ("too many biases", Conv2dWeights { bias: Some(&values), ..weights }, ErrorKind::Length),
+    ] {
+        assert_eq!(PackedConv2d::new(&weights).unwrap_err().kind(), kind, "{name}");
+    }
+    let packed = PackedConv2d::new(&weights).unwrap();
+    let (input, mut output) = (random(2, good.input_len().unwrap()), vec![0.0; good.output_len().unwrap()]);
+    assert!(packed.run(Isa::best(), &good, Clamp::NONE, &input, &mut output).is_ok());
+    for (name, dims, kind) in [
+        ("other kernel", Conv2dDims { kernel: [3, 1], ..good }, ErrorKind::Dims),
+        ("other channels", Conv2dDims { out_c: 31, ..good }, ErrorKind::Dims),
+        ("larger input", Conv2dDims { in_h: good.in_h + 1, ..good }, ErrorKind::Length),
+        ("larger output", Conv2dDims { out_w: good.out_w + 1, ..good }, ErrorKind::Length),
+        ("no stride", Conv2dDims { stride: [1, 0], ..good }, ErrorKind::Dims),
+    ] {
+        assert_eq!(packed.run(Isa::best(), &dims, Clamp::NONE, &input, &mut output).unwrap_err().kind(), kind, "{name}");
+    }
+}

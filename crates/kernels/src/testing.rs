@@ -1,0 +1,20 @@
+//! What the tests of all families share.
+
+/// Reproducible floats in [-1, 1), with a zero now and then.
+pub(crate) fn random(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / 8_388_608.0 - 1.0
+    };
+    (0..len).map(|i| if i % 17 == 5 { 0.0 } else { next() }).collect()
+}
+
+/// Runs `test` inside pools of 1, 2 and 3 threads.
+pub(crate) fn at_thread_counts(test: impl Fn(usize) + Sync) {
+    for threads in 1..=3 {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| test(threads));
+    }
+}
