@@ -171,16 +171,8 @@ pub(super) fn tile(inputs: &[Fact<'_>]) -> Result<Option<TensorType>> {
     Ok(Some(TensorType { dtype: ty.dtype, dims }))
 }
 
-/// The range of dimensions that `Shape` speaks of.
-pub(crate) fn shape_range(op: Shape, rank: usize) -> std::ops::Range<usize> {
-    let signed = rank as i64;
-    let clamp = |i: i64| (if i < 0 { i.saturating_add(signed) } else { i }).clamp(0, signed) as usize;
-    let (start, end) = (clamp(op.start), op.end.map_or(rank, clamp));
-    start..end.max(start)
-}
-
 pub(super) fn shape(op: Shape, x: Fact<'_>) -> TensorType {
-    let len = x.dims().map_or(Dim::Unknown, |dims| Dim::Known(shape_range(op, dims.len()).len()));
+    let len = x.dims().map_or(Dim::Unknown, |dims| Dim::Known(op.range(dims.len()).len()));
     TensorType { dtype: DType::I64, dims: Some(vec![len]) }
 }
 

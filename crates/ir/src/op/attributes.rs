@@ -323,6 +323,16 @@ pub struct Shape {
     pub end: Option<i64>,
 }
 
+impl Shape {
+    /// The dimensions that it speaks of, of a tensor that has `rank` of them.
+    pub fn range(self, rank: usize) -> std::ops::Range<usize> {
+        let signed = i64::try_from(rank).unwrap_or(i64::MAX);
+        let clamp = |i: i64| usize::try_from(if i < 0 { i.saturating_add(signed) } else { i }.clamp(0, signed)).unwrap_or(rank);
+        let (start, end) = (clamp(self.start), self.end.map_or(rank, clamp));
+        start..end.max(start)
+    }
+}
+
 /// `[indices, depth, values]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OneHot {
