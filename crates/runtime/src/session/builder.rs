@@ -1,0 +1,249 @@
+//! Puts a plan together.
+//!
+//! In: the nodes that outputs and taps depend on. Out: steps and slots. [`Builder`] is what `lower` writes to: it finds
+//! or makes the slot of a value, and it knows what may be fused.
+
+use fewbit_ir::{Definition, Node, NodeId, ValueId};
+use fewbit_tensor::DType;
+
+use super::arena::{self, Lifetime};
+use super::compile::Program;
+use super::facts::Facts;
+use super::kernel::Kernel;
+use super::lower::lower;
+use super::plan::{Plan, Slot, SlotId, Step, Storage};
+use crate::{Error, ErrorKind, Result};
+
+/// A plan in the making.
+pub(super) struct Builder<'a> {
+    pub(super) program: &'a Program,
+    pub(super) facts: Facts,
+    /// The nodes to schedule.
+    order: Vec<NodeId>,
+    /// Whether a value must exist because it is an output or tapped, by [`ValueId::index`].
+    kept: Vec<bool>,
+    tapped: Vec<bool>,
+    /// Whether a node's work is done by another's step, by [`NodeId::index`].
+    absorbed: Vec<bool>,
+    slot_of: Vec<Option<SlotId>>,
+    slots: Vec<Slot>,
+    steps: Vec<Step>,
+    /// Elements of each buffer of the arena; aliases share one.
+    buffers: Vec<usize>,
+    heap: usize,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(program: &'a Program, shapes: &[Vec<usize>], taps: &[ValueId]) -> Result<Self> {
+        let graph = &program.graph;
+        let values = graph.value_capacity();
+        let (mut kept, mut tapped) = (vec![false; values], vec![false; values]);
+        for tap in taps {
+            let known = graph.values().find(|(id, _)| id == tap);
+            if known.is_none() {
+                let name = if tap.index() < values { graph.value(*tap).name.as_str() } else { "" };
+                let message = format!("value {} '{name}' cannot be tapped: the session holds no such value", tap.index());
+                return Err(Error::new(ErrorKind::Input, message));
+            }
+            (kept[tap.index()], tapped[tap.index()]) = (true, true);
+        }
+        for output in &graph.outputs {
+            kept[output.index()] = true;
+        }
+        let order = needed(program, taps);
+        let facts = Facts::new(program, &order, shapes)?;
+        Ok(Self {
+            program,
+            facts,
+            order,
+            kept,
+            tapped,
+            absorbed: vec![false; graph.node_capacity()],
+            slot_of: vec![None; values],
+            slots: Vec::new(),
+            steps: Vec::new(),
+            buffers: Vec::new(),
+            heap: 0,
+        })
+    }
+
+    pub(super) fn build(mut self, input_shapes: Vec<Vec<usize>>, taps: Vec<ValueId>) -> Result<Plan> {
+        for id in std::mem::take(&mut self.order) {
+            let node = self.program.graph.node(id);
+            let folded = node.outputs.iter().all(|v| self.facts.folded(*v).is_some());
+            if !self.absorbed[id.index()] && !folded {
+                lower(&mut self, id, node).map_err(|e| e.at(node))?;
+            }
+        }
+        let outputs = self.program.graph.outputs.iter().map(|v| self.slot(*v)).collect::<Result<Vec<_>>>()?;
+        let first_taps = self.place_taps(&taps)?;
+        let lifetimes = self.lifetimes(&outputs);
+        let arena = arena::assign(&lifetimes)?;
+        for slot in &mut self.slots {
+            if let Storage::Arena(place) = &mut slot.storage {
+                *place = arena.offsets[*place];
+            }
+        }
+        self.free_heap(&outputs);
+        let Self { slots, steps, heap, .. } = self;
+        Ok(Plan { input_shapes, taps, slots, steps, outputs, first_taps, arena: arena.len, heap })
+    }
+
+    /// Gives each tap to the step that computes it; returns those that no step computes.
+    fn place_taps(&mut self, taps: &[ValueId]) -> Result<Vec<(ValueId, SlotId)>> {
+        let mut first = Vec::new();
+        for (i, &value) in taps.iter().enumerate() {
+            if taps[..i].contains(&value) {
+                continue;
+            }
+            let slot = self.slot(value)?;
+            match self.steps.iter_mut().find(|s| s.outputs.contains(&slot)) {
+                Some(step) => step.taps.push((value, slot)),
+                None => first.push((value, slot)),
+            }
+        }
+        Ok(first)
+    }
+
+    /// Shares buffers in place where the input dies, and says how long each buffer lives.
+    fn lifetimes(&mut self, outputs: &[SlotId]) -> Vec<Lifetime> {
+        let mut lives: Vec<Lifetime> = self.buffers.iter().map(|&len| Lifetime { len, first: usize::MAX, last: 0 }).collect();
+        let buffer = |slots: &[Slot], id: SlotId| match slots[id.0].storage {
+            Storage::Arena(buffer) => Some(buffer),
+            Storage::Input(_) | Storage::Constant(_) | Storage::Heap(_) => None,
+        };
+        for (at, step) in self.steps.iter().enumerate() {
+            for &id in step.inputs.iter().flatten().chain(&step.outputs) {
+                if let Some(b) = buffer(&self.slots, id) {
+                    lives[b].first = lives[b].first.min(at);
+                    lives[b].last = lives[b].last.max(at);
+                }
+            }
+        }
+        for &id in outputs {
+            if let Some(b) = buffer(&self.slots, id) {
+                lives[b].last = self.steps.len();
+            }
+        }
+        for at in 0..self.steps.len() {
+            let step = &self.steps[at];
+            let [output] = step.outputs[..] else { continue };
+            let Some(to) = buffer(&self.slots, output).filter(|&to| lives[to].first == at) else { continue };
+            let dying = step.kernel.in_place_inputs().find_map(|i| {
+                let from = buffer(&self.slots, step.inputs.get(i).copied().flatten()?)?;
+                let uses = step.inputs.iter().flatten().filter(|&&other| buffer(&self.slots, other) == Some(from)).count();
+                (from != to && lives[from].last == at && lives[from].len == lives[to].len && uses == 1).then_some((i, from))
+            });
+            let Some((i, from)) = dying else { continue };
+            self.steps[at].in_place = Some(i);
+            lives[from].last = lives[to].last;
+            lives[to].len = 0;
+            for slot in &mut self.slots {
+                if let Storage::Arena(b) = &mut slot.storage
+                    && *b == to
+                {
+                    *b = from;
+                }
+            }
+        }
+        lives
+    }
+
+    /// Lets each tensor of the heap go after the last step that reads it.
+    fn free_heap(&mut self, outputs: &[SlotId]) {
+        let heap = |slots: &[Slot], id: SlotId| match slots[id.0].storage {
+            Storage::Heap(i) => Some(i),
+            Storage::Input(_) | Storage::Constant(_) | Storage::Arena(_) => None,
+        };
+        let mut last = vec![None; self.heap];
+        for (at, step) in self.steps.iter().enumerate() {
+            for &id in step.inputs.iter().flatten().chain(&step.outputs) {
+                if let Some(i) = heap(&self.slots, id) {
+                    last[i] = Some(at);
+                }
+            }
+        }
+        for &id in outputs {
+            if let Some(i) = heap(&self.slots, id) {
+                last[i] = None;
+            }
+        }
+        for (i, at) in last.into_iter().enumerate() {
+            if let Some(at) = at {
+                self.steps[at].frees.push(i);
+            }
+        }
+    }
+
+    // --- what lowering asks for ---
+
+    /// The slot of a value that is there already: an input, a constant, or the output of an earlier step.
+    pub(super) fn slot(&mut self, value: ValueId) -> Result<SlotId> {
+        if let Some(slot) = self.slot_of[value.index()] {
+            return Ok(slot);
+        }
+        let graph = &self.program.graph;
+        let storage = match (self.facts.constant(self.program, value), &graph.value(value).definition) {
+            (Some(tensor), _) => Storage::Constant(tensor.clone()),
+            (None, Definition::Input) => match graph.inputs.iter().position(|v| *v == value) {
+                Some(i) => Storage::Input(i),
+                None => {
+                    return Err(Error::new(ErrorKind::Graph, format!("value '{}' is an input of another graph", graph.value(value).name)));
+                }
+            },
+            (None, _) => {
+                return Err(Error::new(ErrorKind::Graph, format!("value '{}' is used but never computed", graph.value(value).name)));
+            }
+        };
+        let id = self.push(self.dtype(value), self.facts.shape(value), storage);
+        self.slot_of[value.index()] = Some(id);
+        Ok(id)
+    }
+
+    /// The slots of all inputs of a node.
+    pub(super) fn slots(&mut self, node: &Node) -> Result<Vec<Option<SlotId>>> {
+        node.inputs.iter().map(|v| v.map(|v| self.slot(v)).transpose()).collect()
+    }
+
+    /// A new slot on the heap for an output.
+    pub(super) fn heap(&mut self, value: ValueId) -> SlotId {
+        let id = self.push(self.dtype(value), self.facts.shape(value), Storage::Heap(self.heap));
+        self.heap += 1;
+        self.slot_of[value.index()] = Some(id);
+        id
+    }
+
+    /// Appends a step.
+    pub(super) fn emit(&mut self, node: NodeId, kernel: Kernel, inputs: Vec<Option<SlotId>>, outputs: Vec<SlotId>) {
+        self.steps.push(Step { node, kernel, inputs, outputs, in_place: None, taps: Vec::new(), frees: Vec::new() });
+    }
+
+    /// The element type of a value, if it is known.
+    pub(super) fn dtype(&self, value: ValueId) -> Option<DType> {
+        self.facts.ty(value).map(|ty| ty.dtype)
+    }
+
+    fn push(&mut self, dtype: Option<DType>, shape: Option<Vec<usize>>, storage: Storage) -> SlotId {
+        self.slots.push(Slot { dtype, shape, storage });
+        SlotId(self.slots.len() - 1)
+    }
+}
+
+/// The nodes that outputs and taps depend on, in topological order.
+fn needed(program: &Program, taps: &[ValueId]) -> Vec<NodeId> {
+    let graph = &program.graph;
+    let mut wanted = vec![false; graph.value_capacity()];
+    for value in graph.outputs.iter().chain(taps) {
+        wanted[value.index()] = true;
+    }
+    let mut order: Vec<NodeId> = Vec::new();
+    for &id in program.order.iter().rev() {
+        let node = graph.node(id);
+        if node.outputs.iter().any(|v| wanted[v.index()]) {
+            node.inputs.iter().flatten().for_each(|v| wanted[v.index()] = true);
+            order.push(id);
+        }
+    }
+    order.reverse();
+    order
+}

@@ -1,0 +1,89 @@
+//! The part of a session that no shape changes.
+//!
+//! In: a graph. Out: a [`Program`]: the session's own copy of it, with what depends on constants alone folded.
+
+use fewbit_ir::{Definition, Graph, NodeId, Use};
+use fewbit_kernels::Isa;
+use fewbit_tensor::{DType, Tensor};
+
+use crate::{Error, ErrorKind, Result, evaluate};
+
+/// A graph ready to be planned.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The session's own copy; its ids are those of the caller's graph.
+    pub(super) graph: Graph,
+    /// The nodes that are left, each after those that it depends on.
+    pub(super) order: Vec<NodeId>,
+    /// The uses of every value by the nodes that are left.
+    pub(super) uses: Vec<Vec<Use>>,
+    /// The instructions that kernels use.
+    pub(super) isa: Isa,
+}
+
+impl Program {
+    pub(super) fn new(graph: &Graph) -> Result<Self> {
+        let isa = Isa::detect().map_err(|e| Error::new(ErrorKind::Value, e.to_string()))?;
+        let mut graph = graph.clone();
+        let order = fold_constants(&mut graph)?;
+        align_constants(&mut graph)?;
+        let uses = graph.uses();
+        Ok(Self { graph, order, uses, isa })
+    }
+}
+
+/// Evaluates the nodes that depend on constants alone; returns the others in topological order.
+///
+/// A node that cannot be evaluated stays, and its error appears when it is run: nothing may depend on it.
+fn fold_constants(graph: &mut Graph) -> Result<Vec<NodeId>> {
+    let mut left = Vec::new();
+    for id in graph.topological_order()? {
+        let node = graph.node(id);
+        if let Some(value) = node.inputs.iter().flatten().find(|v| graph.value(**v).definition == Definition::Removed) {
+            let message = format!("input '{}' was removed from the graph", graph.value(*value).name);
+            return Err(Error::new(ErrorKind::Graph, message).at(node));
+        }
+        let inputs: Option<Vec<Option<Tensor>>> =
+            node.inputs.iter().map(|v| v.map(|v| graph.constant(v).cloned()).map_or(Some(None), |t| t.map(Some))).collect();
+        match inputs.filter(|i| !i.is_empty()).map(|inputs| evaluate(&node.op, &inputs, node.outputs.len())) {
+            Some(Ok(tensors)) => {
+                let outputs = node.outputs.clone();
+                for (output, tensor) in outputs.into_iter().zip(tensors) {
+                    graph.make_constant(output, tensor);
+                }
+                graph.remove_node(id);
+            }
+            Some(Err(_)) | None => left.push(id),
+        }
+    }
+    drop_unused_constants(graph);
+    Ok(left)
+}
+
+/// Lets go of constants that only folded nodes used. The caller's own stay in the caller's graph.
+fn drop_unused_constants(graph: &mut Graph) {
+    let uses = graph.uses();
+    let constants: Vec<_> = graph.values().filter(|(_, v)| matches!(v.definition, Definition::Constant(_))).map(|(id, _)| id).collect();
+    for id in constants {
+        if uses[id.index()].is_empty() && !graph.is_output(id) {
+            graph.value_mut(id).definition = Definition::Removed;
+        }
+    }
+}
+
+/// Copies float constants whose bytes are not aligned, so that kernels read them in place.
+fn align_constants(graph: &mut Graph) -> Result<()> {
+    let unaligned: Vec<_> = graph
+        .values()
+        .filter_map(|(id, value)| match &value.definition {
+            Definition::Constant(tensor) if tensor.dtype() == DType::F32 => Some((id, tensor)),
+            _ => None,
+        })
+        .filter(|(_, tensor)| !matches!(tensor.as_slice::<f32>(), Some(std::borrow::Cow::Borrowed(_))))
+        .map(|(id, tensor)| (id, tensor.shape().to_vec(), tensor.to_f32().into_owned()))
+        .collect();
+    for (id, shape, data) in unaligned {
+        graph.value_mut(id).definition = Definition::Constant(Tensor::from_vec(shape, data)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! The memory of one run at a time.
+
+use fewbit_tensor::Tensor;
+
+/// Room for the values and the scratch of a run; grows to what the largest plan needs and is then reused.
+///
+/// It holds nothing between runs that later ones read: one workspace serves any number of sessions in turn.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// Values that the plan placed, in `f32` elements.
+    pub(super) arena: Vec<f32>,
+    /// What kernels ask for beside inputs and outputs.
+    pub(super) scratch: Vec<f32>,
+    /// Values of other types, and of shapes that are known only when they are computed.
+    pub(super) heap: Vec<Option<Tensor>>,
+    /// The most bytes that `heap` held at once.
+    pub(super) heap_peak: usize,
+}
+
+impl Workspace {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The most bytes that runs in this workspace have held at once, inputs, results and the session's constants not
+    /// counted.
+    pub fn peak_bytes(&self) -> usize {
+        (self.arena.capacity() + self.scratch.capacity()) * size_of::<f32>() + self.heap_peak
+    }
+}
