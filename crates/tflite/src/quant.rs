@@ -17,6 +17,8 @@ pub(crate) struct Quant {
 
 impl Quant {
     /// The numbers of a tensor of the file; `None` if it is not quantized.
+    ///
+    /// Biases of 64 bits, which go with activations of 16, become biases of 32, see [`crate::read::Tensor::constant`].
     pub(crate) fn read(quantization: &schema::Quantization, element_type: TensorType, shape: &[usize]) -> Result<Option<Self>> {
         let scales = quantization.scale.clone().unwrap_or_default();
         if scales.is_empty() && quantization.details_kind == 0 {
@@ -29,6 +31,7 @@ impl Quant {
             )));
         }
         let Some(dtype) = element_type.dtype().ok().filter(|d| d.is_integer()) else { return Ok(None) };
+        let dtype = if dtype == DType::I64 { DType::I32 } else { dtype };
         if let Some(s) = scales.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
             return Err(Error::format(format!("scale {s} is not a positive number")));
         }

@@ -99,6 +99,15 @@ pub(super) fn has_integer_form(op: Binary) -> bool {
     matches!(op, Binary::Add | Binary::Sub | Binary::Mul | Binary::SquaredDifference) || op.is_comparison()
 }
 
+/// Whether LiteRT computes it on integers: a sum of more than two would need scales for its partial sums.
+pub(super) fn variadic_has_integer_form(op: Variadic, inputs: usize) -> bool {
+    match op {
+        Variadic::Max | Variadic::Min => true,
+        Variadic::Sum => inputs == 2,
+        Variadic::Mean => false,
+    }
+}
+
 pub(super) fn write(w: &mut NodeWriter<'_, '_>, op: Arithmetic) -> Result<()> {
     let (a, b) = (w.input(0)?, w.input(1)?);
     let found = FUNCTIONS.iter().find(|(_, f)| *f == op.kind).map(|(b, _)| *b);
@@ -110,10 +119,12 @@ pub(super) fn write(w: &mut NodeWriter<'_, '_>, op: Arithmetic) -> Result<()> {
         }
         (None, _) => return Err(Error::unrepresentable(format!("TFLite has no {}", op.kind.name()))),
     };
+    // Integers of 16 bits may have scales that are no powers of two.
+    let pot_scale_int16 = w.spec(a).dtype != DType::I16;
     with_activation(w, op.activation, |w, activation, to| {
         let options: Options = match builtin {
-            Builtin::ADD => options::Add { activation, ..options::Add::default() }.into(),
-            Builtin::SUB => options::Sub { activation, ..options::Sub::default() }.into(),
+            Builtin::ADD => options::Add { activation, pot_scale_int16 }.into(),
+            Builtin::SUB => options::Sub { activation, pot_scale_int16 }.into(),
             Builtin::MUL => options::Mul { activation }.into(),
             Builtin::DIV => options::Div { activation }.into(),
             _ => {

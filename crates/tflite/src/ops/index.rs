@@ -64,7 +64,7 @@ pub(super) fn read_strided_slice(r: &mut OperatorReader<'_, '_>) -> Result<bool>
     if dropped.is_empty() {
         r.finish(Op::Slice, inputs)?;
     } else {
-        let slice = r.emit("slice", Op::Slice, inputs);
+        let slice = r.emit("slice", Op::Slice, inputs)?;
         let axes = r.add_integers("dropped", dropped);
         r.finish(Op::Squeeze, vec![Some(slice), Some(axes)])?;
     }

@@ -50,7 +50,7 @@ pub(super) fn read_pack(r: &mut OperatorReader<'_, '_>) -> Result<()> {
     let mut inputs = Vec::new();
     for i in 0..r.input_count() {
         let x = r.real(i)?;
-        inputs.push(Some(r.emit(&format!("part_{i}"), Op::Unsqueeze, vec![Some(x), Some(axes)])));
+        inputs.push(Some(r.emit(&format!("part_{i}"), Op::Unsqueeze, vec![Some(x), Some(axes)])?));
     }
     r.finish(Concat { axis }, inputs)
 }
@@ -63,7 +63,7 @@ pub(super) fn read_unpack(r: &mut OperatorReader<'_, '_>) -> Result<()> {
     let axes = r.add_integers("axes", vec![axis]);
     let roles: Vec<String> = (0..r.output_count()).map(|i| format!("part_{i}")).collect();
     let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
-    let parts = r.emit_all(Split { axis }.into(), vec![Some(x)], &roles);
+    let parts = r.emit_all(Split { axis }.into(), vec![Some(x)], &roles)?;
     for (i, part) in parts.into_iter().enumerate() {
         r.finish_output(i, Op::Squeeze, vec![Some(part), Some(axes)])?;
     }

@@ -4,8 +4,8 @@
 //! vector right behind it is its bias.
 
 use fewbit_ir::op::{Arithmetic, Binary, Gemm, MatMul};
-use fewbit_ir::{Clamp, Graph, Node, NodeId, Op, Use, ValueId};
-use fewbit_tensor::Tensor as Data;
+use fewbit_ir::{Clamp, Graph, Node, NodeId, Op, TensorType as ValueType, Use, ValueId};
+use fewbit_tensor::{DType, Tensor as Data};
 
 use super::bias;
 use super::unary::with_activation;
@@ -33,7 +33,8 @@ pub(super) fn read_fully_connected(r: &mut OperatorReader<'_, '_>) -> Result<()>
         return match bias {
             None => r.finish_activated(product, inputs, o.activation),
             Some(bias) => {
-                let product = r.emit("product", product, inputs);
+                let ty = ValueType { dtype: DType::F32, ..r.output_tensor(0)?.value_type()? };
+                let product = r.emit_typed("product", product, inputs, ty);
                 r.finish_activated(Op::from(Binary::Add), vec![Some(product), Some(bias)], o.activation)
             }
         };

@@ -153,11 +153,11 @@ pub(crate) fn write(w: &mut NodeWriter<'_, '_>) -> Result<()> {
 }
 
 /// Whether LiteRT computes a node's operator on integers.
-pub(crate) fn has_integer_form(op: &Op) -> bool {
-    match op {
+pub(crate) fn has_integer_form(node: &Node) -> bool {
+    match &node.op {
         Op::Unary(op) => unary::has_integer_form(*op),
         Op::Binary(op) => binary::has_integer_form(op.kind),
-        Op::Variadic(op) => !matches!(op, fewbit_ir::op::Variadic::Mean),
+        Op::Variadic(op) => binary::variadic_has_integer_form(*op, node.inputs.len()),
         Op::Reduce(op) => reduce::has_integer_form(op.kind),
         Op::Custom(op) => custom::is_own(op),
         Op::Clip

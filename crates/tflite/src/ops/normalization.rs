@@ -20,7 +20,7 @@ pub(super) fn read_softmax(r: &mut OperatorReader<'_, '_>) -> Result<()> {
     let mut x = r.real(0)?;
     if beta != 1.0 {
         let factor = r.add_constant("beta", Data::scalar(beta));
-        x = r.emit("scaled", Binary::Mul.into(), vec![Some(x), Some(factor)]);
+        x = r.emit("scaled", Binary::Mul.into(), vec![Some(x), Some(factor)])?;
     }
     r.finish(Op::Softmax(Softmax { axis: -1 }), vec![Some(x)])
 }

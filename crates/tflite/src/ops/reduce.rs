@@ -70,7 +70,7 @@ pub(super) fn read_top_k(r: &mut OperatorReader<'_, '_>) -> Result<()> {
 
 /// Whether LiteRT computes it on integers.
 pub(super) fn has_integer_form(kind: ReduceKind) -> bool {
-    matches!(kind, ReduceKind::Mean | ReduceKind::Sum | ReduceKind::Max | ReduceKind::Min)
+    KINDS.iter().any(|(_, k)| *k == kind)
 }
 
 pub(super) fn write(w: &mut NodeWriter<'_, '_>, op: Reduce) -> Result<()> {

@@ -59,7 +59,7 @@ pub(super) fn read_shape(r: &mut OperatorReader<'_, '_>) -> Result<()> {
     if to == DType::I64 {
         return r.finish(op, vec![Some(x)]);
     }
-    let wide = r.emit("shape", op.into(), vec![Some(x)]);
+    let wide = r.emit("shape", op.into(), vec![Some(x)])?;
     r.finish(fewbit_ir::op::Cast { to, saturate: false }, vec![Some(wide)])
 }
 

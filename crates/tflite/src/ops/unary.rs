@@ -38,7 +38,7 @@ const FUNCTIONS: [(Builtin, Unary); 22] = [
 ];
 
 /// Functions that LiteRT also computes on integers.
-const INTEGER: [Builtin; 12] = [
+const INTEGER: [Builtin; 13] = [
     Builtin::RELU,
     Builtin::RELU6,
     Builtin::RELU_N1_TO_1,
@@ -49,6 +49,7 @@ const INTEGER: [Builtin; 12] = [
     Builtin::ELU,
     Builtin::EXP,
     Builtin::LOG,
+    Builtin::SQRT,
     Builtin::RSQRT,
     Builtin::ABS,
 ];

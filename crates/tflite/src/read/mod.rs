@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use fewbit_ir::{Dim, Graph, Model, Signature, TensorType as ValueType, ValueId};
+use fewbit_tensor::Tensor as Data;
 
 pub(crate) use operator::{OperatorReader, positive};
 pub(crate) use tensor::Tensor;
@@ -122,6 +123,8 @@ impl<'a> GraphReader<'a> {
             let value = self.stored(i)?;
             self.graph.outputs.push(value);
         }
+        // Constants that were rearranged for the only one who read them.
+        self.graph.remove_dead();
         Ok(self.graph)
     }
 
@@ -184,34 +187,52 @@ impl<'a> GraphReader<'a> {
         if tensor.shape.len() != perm.len() {
             return Err(Error::format(format!("tensor '{}' has {} dimensions, not {}", tensor.name, tensor.shape.len(), perm.len())));
         }
-        let stored = self.stored(i)?;
-        let dims: Vec<usize> = perm.iter().filter_map(|&p| tensor.shape.get(p).copied()).collect();
-        let moved = if let Some(data) = self.graph.constant(stored) {
-            self.rearrange_budget = self.rearrange_budget.checked_sub(data.bytes().len()).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Limit,
-                    format!("tensor '{}': so many tensors share their data that rearranging them takes too much memory", tensor.name),
-                )
-            })?;
-            let data = crate::permute::permute(data, perm)?;
-            // The rearranged constant takes the name; the file's own layout is seldom used beside it.
-            let name = self.unique(&tensor.name);
-            self.graph.add_constant(name, data)
-        } else {
-            let op = fewbit_ir::op::Transpose { perm: Some(perm.to_vec()) };
-            let name = self.unique(&format!("{}_transposed", tensor.name));
-            let value = self.node(&name, op.into(), vec![Some(stored)]);
-            self.graph.value_mut(value).ty = Some(ValueType::fixed(tensor.dtype()?, &dims));
-            value
+        let dims = tensor.value_type()?.dims.unwrap_or_default();
+        let dims: Vec<Dim> = perm.iter().filter_map(|&p| dims.get(p).cloned()).collect();
+        let moved = match self.constant(i)? {
+            Some(data) => self.rearranged_constant(&tensor.name, &data, perm)?,
+            None => self.transposed(i, perm, dims.clone())?,
         };
         let value = match &tensor.quant {
             None => moved,
-            Some(quant) => {
-                let dims = dims.iter().map(|&d| Dim::Known(d)).collect();
-                quant.dequantize(self, &tensor.name, moved, Some(perm), Some(dims))?
-            }
+            Some(quant) => quant.dequantize(self, &tensor.name, moved, Some(perm), Some(dims))?,
         };
         self.rearranged.insert(key, value);
+        Ok(value)
+    }
+
+    /// The data of a tensor that is a constant and no more.
+    fn constant(&self, i: usize) -> Result<Option<Data>> {
+        match self.stored.get(i) {
+            Some(Some(value)) => Ok(self.graph.constant(*value).cloned()),
+            _ => self.tensor(i)?.constant(),
+        }
+    }
+
+    fn rearranged_constant(&mut self, name: &str, data: &Data, perm: &[usize]) -> Result<ValueId> {
+        self.rearrange_budget = self.rearrange_budget.checked_sub(data.bytes().len()).ok_or_else(|| {
+            let message = format!("tensor '{name}': so many tensors share their data that rearranging them takes too much memory");
+            Error::new(ErrorKind::Limit, message)
+        })?;
+        let data = crate::permute::permute(data, perm)?;
+        let name = self.unique(name);
+        Ok(self.graph.add_constant(name, data))
+    }
+
+    /// A computed tensor with its axes permuted; where it only widens a constant, the constant's are.
+    fn transposed(&mut self, i: usize, perm: &[usize], dims: Vec<Dim>) -> Result<ValueId> {
+        let stored = self.stored(i)?;
+        let ty = ValueType { dtype: self.tensor(i)?.dtype()?, dims: Some(dims) };
+        let stem = self.tensor(i)?.name.clone();
+        let cast = self.graph.producer(stored).map(|p| self.graph.node(p).clone()).filter(|n| matches!(n.op, fewbit_ir::Op::Cast(_)));
+        let narrow = cast.and_then(|n| Some((n.op, self.graph.constant(n.inputs.first().copied().flatten()?)?.clone())));
+        let (op, from): (fewbit_ir::Op, _) = match narrow {
+            Some((cast, data)) => (cast, self.rearranged_constant(&stem, &data, perm)?),
+            None => (fewbit_ir::op::Transpose { perm: Some(perm.to_vec()) }.into(), stored),
+        };
+        let name = self.unique(&format!("{stem}_transposed"));
+        let value = self.node(&name, op, vec![Some(from)]);
+        self.graph.value_mut(value).ty = Some(ty);
         Ok(value)
     }
 
@@ -220,14 +241,15 @@ impl<'a> GraphReader<'a> {
         let stored = self.stored(i)?;
         let tensor = self.tensor(i)?.clone();
         let name = self.unique(&format!("{}_shape", tensor.name));
-        let to = self.graph.add_constant(name, fewbit_tensor::Tensor::vector(shape));
+        let to = self.graph.add_constant(name, Data::vector(shape));
         let name = self.unique(&format!("{}_reshaped", tensor.name));
         let op = fewbit_ir::op::Reshape::default();
         let value = self.node(&name, op.into(), vec![Some(stored), Some(to)]);
-        self.graph.value_mut(value).ty = Some(ValueType::unranked(tensor.dtype()?));
+        self.infer(value)?;
+        let dims = self.graph.value(value).ty.as_ref().and_then(|t| t.dims.clone());
         match &tensor.quant {
             None => Ok(value),
-            Some(quant) if quant.axis.is_none() => quant.dequantize(self, &tensor.name, value, None, None),
+            Some(quant) if quant.axis.is_none() => quant.dequantize(self, &tensor.name, value, None, dims),
             Some(_) => Err(Error::unsupported(format!("tensor '{}' has scales per axis and is reshaped", tensor.name))),
         }
     }
@@ -238,6 +260,14 @@ impl<'a> GraphReader<'a> {
     fn node(&mut self, name: &str, op: fewbit_ir::Op, inputs: Vec<Option<ValueId>>) -> ValueId {
         let id = self.graph.add_node(name, op, inputs, &[name]);
         *self.graph.node(id).outputs.first().unwrap_or_else(|| unreachable!("the node was made with one output"))
+    }
+
+    /// Infers the type of a value that no tensor of the file stands for.
+    fn infer(&mut self, value: ValueId) -> Result<()> {
+        match self.graph.producer(value) {
+            Some(node) => Ok(fewbit_ir::infer::infer_node(&mut self.graph, node)?),
+            None => Ok(()),
+        }
     }
 
     /// A name that no value has yet.

@@ -141,7 +141,7 @@ impl<'r, 'a> OperatorReader<'r, 'a> {
             return Ok(stored);
         }
         let cast = fewbit_ir::op::Cast { to: DType::I64, saturate: false };
-        Ok(self.emit(role, cast.into(), vec![Some(stored)]))
+        self.emit(role, cast.into(), vec![Some(stored)])
     }
 
     // --- nodes ---
@@ -158,24 +158,29 @@ impl<'r, 'a> OperatorReader<'r, 'a> {
     }
 
     /// A node whose output is not the operator's.
-    pub(crate) fn emit(&mut self, role: &str, op: Op, inputs: Vec<Option<ValueId>>) -> ValueId {
+    pub(crate) fn emit(&mut self, role: &str, op: Op, inputs: Vec<Option<ValueId>>) -> Result<ValueId> {
         let name = self.reader.unique(&format!("{}_{role}", self.name));
-        self.reader.node(&name, op, inputs)
+        let value = self.reader.node(&name, op, inputs);
+        self.reader.infer(value)?;
+        Ok(value)
     }
 
     /// A node whose output is not the operator's, of a known type.
     pub(crate) fn emit_typed(&mut self, role: &str, op: Op, inputs: Vec<Option<ValueId>>, ty: ValueType) -> ValueId {
-        let value = self.emit(role, op, inputs);
+        let name = self.reader.unique(&format!("{}_{role}", self.name));
+        let value = self.reader.node(&name, op, inputs);
         self.reader.graph.value_mut(value).ty = Some(ty);
         value
     }
 
     /// Nodes' outputs, one per role, that are not the operator's.
-    pub(crate) fn emit_all(&mut self, op: Op, inputs: Vec<Option<ValueId>>, roles: &[&str]) -> Vec<ValueId> {
+    pub(crate) fn emit_all(&mut self, op: Op, inputs: Vec<Option<ValueId>>, roles: &[&str]) -> Result<Vec<ValueId>> {
         let names: Vec<String> = roles.iter().map(|role| self.reader.unique(&format!("{}_{role}", self.name))).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let node = self.reader.graph.add_node(self.name.clone(), op, inputs, &names);
-        self.reader.graph.node(node).outputs.clone()
+        let outputs = self.reader.graph.node(node).outputs.clone();
+        outputs.first().map_or(Ok(()), |v| self.reader.infer(*v))?;
+        Ok(outputs)
     }
 
     /// The node that yields all of the operator's outputs.
@@ -238,6 +243,7 @@ impl<'r, 'a> OperatorReader<'r, 'a> {
         let node = self.reader.graph.add_node(self.name.clone(), op, inputs, &names);
         let outputs = self.reader.graph.node(node).outputs.clone();
         if let Some(first) = outputs.first() {
+            self.reader.infer(*first)?;
             self.define(tensor, *first)?;
         }
         Ok(outputs.into_iter().skip(1).collect())

@@ -104,6 +104,14 @@ impl Tensor {
             None if element_count(&self.shape) == Some(0) => Bytes::new(),
             None => return Ok(None),
         };
-        Data::new(self.dtype()?, self.shape.clone(), data).map(Some).map_err(|e| Error::from(e).at(format!("tensor '{}'", self.name)))
+        let named = |e: fewbit_tensor::Error| Error::from(e).at(format!("tensor '{}'", self.name));
+        let data = Data::new(self.dtype()?, self.shape.clone(), data).map_err(named)?;
+        match &self.quant {
+            // The graph's biases have 32 bits, see [`Quant::read`].
+            Some(quant) if quant.dtype != data.dtype() => {
+                Data::from_integers(quant.dtype, data.shape(), &data.to_i64_vec()).map(Some).map_err(named)
+            }
+            _ => Ok(Some(data)),
+        }
     }
 }

@@ -153,7 +153,7 @@ impl Qdq {
                 || graph.value(*o).name.is_empty() && uses_of(uses, *o).is_empty()
                 || self.quantized_to(graph, uses, *o).is_some()
         });
-        if reals > 0 && reals == quantized && outputs_quantized && ops::has_integer_form(&node.op) {
+        if reals > 0 && reals == quantized && outputs_quantized && ops::has_integer_form(node) {
             Form::Integer
         } else if weights && ops::has_hybrid_form(graph, node) {
             Form::Hybrid

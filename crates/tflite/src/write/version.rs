@@ -62,11 +62,11 @@ pub(super) fn of(builtin: Builtin, options: &Options, inputs: &[Input<'_>], outp
                 _ => (false, false),
             };
             match (first, second) {
-                _ if per_axis(1) => 12,
+                _ if hybrid && per_axis(1) => 12,
                 (Some(DType::I16), Some(DType::I4)) => 11,
                 (Some(DType::I8), Some(DType::I4)) => 10,
                 (Some(DType::I16), _) => 7,
-                _ if input(2).is_none() => 6,
+                _ if inputs.len() == 2 => 6,
                 _ if keep_num_dims => 5,
                 (Some(DType::I8), _) => 4,
                 _ if hybrid && asymmetric => 9,
@@ -202,7 +202,7 @@ pub(super) fn of(builtin: Builtin, options: &Options, inputs: &[Input<'_>], outp
         | Builtin::SUM
         | Builtin::SQUARED_DIFFERENCE
         | Builtin::FLOOR_DIV => by_width(2, 2),
-        Builtin::EXP | Builtin::LOG | Builtin::REDUCE_PROD | Builtin::FILL => by_width(2, 2),
+        Builtin::EXP | Builtin::LOG | Builtin::SQRT | Builtin::REDUCE_PROD | Builtin::FILL => by_width(2, 2),
         _ => 1,
     }
 }
