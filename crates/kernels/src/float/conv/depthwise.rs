@@ -7,7 +7,7 @@
 //! To add a window: a line in `Row::run`.
 
 use super::Conv2dDims;
-use super::window::tap;
+use super::window::Window;
 use crate::simd::{Kernel, Simd, WIDTH};
 use crate::threads::for_each_chunk;
 use crate::{Clamp, Isa};
@@ -15,9 +15,8 @@ use crate::{Clamp, Isa};
 /// Packed weights of a depthwise convolution.
 #[derive(Clone, Debug)]
 pub(super) struct Depthwise {
-    /// `[tap][channel]`.
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+    /// For every vector of channels its bias, then its weights tap after tap; zeros where channels end.
+    vectors: Vec<[f32; WIDTH]>,
     /// What a pixel of padding reads.
     zeros: Vec<f32>,
 }
@@ -26,9 +25,15 @@ impl Depthwise {
     /// Packs `[channels, 1, kernel height, kernel width]`.
     pub(super) fn pack(channels: usize, kernel: [usize; 2], values: &[f32], bias: Option<&[f32]>) -> Self {
         let taps = kernel[0] * kernel[1];
-        let weights = (0..values.len()).map(|i| values[i % channels * taps + i / channels]).collect();
-        let zeros = vec![0.0; channels];
-        Self { weights, bias: bias.map_or_else(|| zeros.clone(), <[f32]>::to_vec), zeros }
+        let mut vectors = vec![[0.0; WIDTH]; channels.div_ceil(WIDTH) * (1 + taps)];
+        for c in 0..channels {
+            let vectors = &mut vectors[c / WIDTH * (1 + taps)..];
+            vectors[0][c % WIDTH] = bias.map_or(0.0, |bias| bias[c]);
+            for tap in 0..taps {
+                vectors[1 + tap][c % WIDTH] = values[c * taps + tap];
+            }
+        }
+        Self { vectors, zeros: vec![0.0; channels] }
     }
 
     /// Checked by the caller: `dims` agree with the weights, the slices with `dims`.
@@ -36,8 +41,9 @@ impl Depthwise {
         if output.is_empty() {
             return;
         }
+        let window = Window::of_convolution(dims);
         for_each_chunk(output, dims.out_w * dims.out_c, dims.macs(), |row, output| {
-            isa.vectorize(Row { weights: self, dims, clamp, input, image: row / dims.out_h, y: row % dims.out_h, output });
+            isa.vectorize(Row { weights: self, dims, window: &window, clamp, input, image: row / dims.out_h, y: row % dims.out_h, output });
         });
     }
 }
@@ -46,6 +52,7 @@ impl Depthwise {
 struct Row<'a> {
     weights: &'a Depthwise,
     dims: &'a Conv2dDims,
+    window: &'a Window,
     clamp: Clamp,
     input: &'a [f32],
     image: usize,
@@ -63,20 +70,28 @@ impl Kernel for Row<'_> {
             ([3, 3], 2, 1) => self.windows::<S, 3, 3, 2, 4, 9>(simd),
             ([5, 5], 1, 1) => self.windows::<S, 5, 5, 1, 4, 8>(simd),
             ([5, 5], 2, 1) => self.windows::<S, 5, 5, 2, 2, 7>(simd),
-            _ => self.pixels(simd, 0),
+            _ => self.pixels(simd),
         }
     }
 }
 
 impl<'a> Row<'a> {
-    /// The input pixel at column `x` (counted from the left padding) of kernel row `i`, or zeros.
+    /// The input row that kernel row `i` reads, `None` on padding.
     #[inline(always)]
-    fn pixel(&self, i: usize, x: usize) -> &'a [f32] {
-        let Self { dims, input, image, y, .. } = *self;
-        let x = x.wrapping_sub(dims.pad_left);
-        match tap(dims, 0, y, i) {
-            Some(y) if x < dims.in_w => &input[((image * dims.in_h + y) * dims.in_w + x) * dims.in_c..][..dims.in_c],
-            _ => &self.weights.zeros,
+    fn line(&self, i: usize) -> Option<&'a [f32]> {
+        let Self { dims, input, image, y, window, .. } = *self;
+        let y = window.vertical.at(y, i);
+        let len = dims.in_w * dims.in_c;
+        (y < dims.in_h).then(|| &input[(image * dims.in_h + y) * len..][..len])
+    }
+
+    /// The pixel of a line at column `x` (huge on the left padding), or zeros.
+    #[inline(always)]
+    fn pixel(&self, line: Option<&'a [f32]>, x: usize) -> &'a [f32] {
+        let Self { dims, weights, .. } = *self;
+        match line {
+            Some(line) if x < dims.in_w => &line[x * dims.in_c..][..dims.in_c],
+            _ => &weights.zeros,
         }
     }
 
@@ -86,24 +101,33 @@ impl<'a> Row<'a> {
         const { assert!(COLUMNS == (P - 1) * SW + KW) };
         let channels = self.dims.in_c;
         let (min, max) = (simd.splat(self.clamp.min), simd.splat(self.clamp.max));
-        let weights: [[&[[f32; WIDTH]]; KW]; KH] =
-            std::array::from_fn(|i| std::array::from_fn(|j| vectors(&self.weights.weights[(i * KW + j) * channels..][..channels])));
-        let bias = vectors(&self.weights.bias);
         let blocks = channels / WIDTH;
-        let full = self.dims.out_w / P * P;
-        for first in (0..full).step_by(P) {
-            let inputs: [[&[[f32; WIDTH]]; COLUMNS]; KH] =
-                std::array::from_fn(|i| std::array::from_fn(|x| &vectors(self.pixel(i, first * SW + x))[..blocks]));
-            let mut outputs = self.output[first * channels..][..P * channels].chunks_exact_mut(channels);
+        let weights = &self.weights.vectors[..blocks * (1 + KH * KW)];
+        let Some(last) = self.dims.out_w.checked_sub(P) else { return self.pixels(simd) };
+        let lines: [Option<&[f32]>; KH] = std::array::from_fn(|i| self.line(i));
+        for first in (0..self.dims.out_w).step_by(P) {
+            // The last tile reaches back over pixels that are already there.
+            let first = first.min(last);
+            let left = self.window.horizontal.at(first, 0);
+            let mut inputs = [[&[][..]; COLUMNS]; KH];
+            for (inputs, &line) in inputs.iter_mut().zip(&lines) {
+                for (x, input) in inputs.iter_mut().enumerate() {
+                    *input = &vectors(self.pixel(line, left.wrapping_add(x)))[..blocks];
+                }
+            }
+            let mut pixels = self.output[first * channels..][..P * channels].chunks_exact_mut(channels);
             let outputs: [&mut [[f32; WIDTH]]; P] =
-                std::array::from_fn(|_| &mut outputs.next().unwrap_or_default().as_chunks_mut().0[..blocks]);
-            for c in 0..blocks {
-                let mut sums = [simd.load(&bias[c]); P];
+                std::array::from_fn(|_| &mut pixels.next().unwrap_or_default().as_chunks_mut().0[..blocks]);
+            for (c, weights) in weights.chunks_exact(1 + KH * KW).enumerate() {
+                let mut sums = [simd.load(&weights[0]); P];
                 for i in 0..KH {
                     for j in 0..KW {
-                        let weight = simd.load(&weights[i][j][c]);
+                        let weight = simd.load(&weights[1 + i * KW + j]);
                         for p in 0..P {
-                            sums[p] = simd.mul_add(simd.load(&inputs[i][p * SW + j][c]), weight, sums[p]);
+                            // SAFETY: every input was cut to `blocks`, the number of pieces of `weights`. Checking each of them
+                            // takes as long as the multiply-adds.
+                            let input = unsafe { inputs[i][p * SW + j].get_unchecked(c) };
+                            sums[p] = simd.mul_add(simd.load(input), weight, sums[p]);
                         }
                     }
                 }
@@ -113,18 +137,17 @@ impl<'a> Row<'a> {
             }
         }
         if !channels.is_multiple_of(WIDTH) {
-            for x in 0..full {
+            for x in 0..self.dims.out_w {
                 self.channels(x, blocks * WIDTH);
             }
         }
-        self.pixels(simd, full);
     }
 
-    /// Any window, one pixel at a time, from output column `from` on.
+    /// Any window, one pixel at a time.
     #[inline(always)]
-    fn pixels<S: Simd>(&mut self, simd: S, from: usize) {
+    fn pixels<S: Simd>(&mut self, simd: S) {
         let channels = self.dims.in_c;
-        for x in from..self.dims.out_w {
+        for x in 0..self.dims.out_w {
             let mut c = 0;
             while c + 4 * WIDTH <= channels {
                 self.block::<S, 4>(simd, x, c);
@@ -142,14 +165,16 @@ impl<'a> Row<'a> {
     #[inline(always)]
     fn block<S: Simd, const V: usize>(&mut self, simd: S, x: usize, c: usize) {
         let Self { dims, weights, .. } = *self;
-        let bias = vectors(&weights.bias[c..][..V * WIDTH]);
-        let mut sums: [S::Vector; V] = std::array::from_fn(|v| simd.load(&bias[v]));
+        let taps = dims.kernel[0] * dims.kernel[1];
+        let weights = &weights.vectors[c / WIDTH * (1 + taps)..][..V * (1 + taps)];
+        let mut sums: [S::Vector; V] = std::array::from_fn(|v| simd.load(&weights[v * (1 + taps)]));
         for i in 0..dims.kernel[0] {
+            let line = self.line(i);
             for j in 0..dims.kernel[1] {
-                let input = vectors(&self.pixel(i, x * dims.stride[1] + j * dims.dilation[1])[c..][..V * WIDTH]);
-                let weights = vectors(&weights.weights[(i * dims.kernel[1] + j) * dims.in_c + c..][..V * WIDTH]);
+                let input = vectors(&self.pixel(line, self.window.horizontal.at(x, j))[c..][..V * WIDTH]);
                 for v in 0..V {
-                    sums[v] = simd.mul_add(simd.load(&input[v]), simd.load(&weights[v]), sums[v]);
+                    let weight = simd.load(&weights[v * (1 + taps) + 1 + i * dims.kernel[1] + j]);
+                    sums[v] = simd.mul_add(simd.load(&input[v]), weight, sums[v]);
                 }
             }
         }
@@ -164,12 +189,13 @@ impl<'a> Row<'a> {
     #[inline(always)]
     fn channels(&mut self, x: usize, from: usize) {
         let Self { dims, weights, .. } = *self;
+        let weights = &weights.vectors[from / WIDTH * (1 + dims.kernel[0] * dims.kernel[1])..];
         for c in from..dims.in_c {
-            let mut sum = weights.bias[c];
+            let mut sum = weights[0][c - from];
             for i in 0..dims.kernel[0] {
                 for j in 0..dims.kernel[1] {
-                    let input = self.pixel(i, x * dims.stride[1] + j * dims.dilation[1])[c];
-                    sum = crate::mul_add(input, weights.weights[(i * dims.kernel[1] + j) * dims.in_c + c], sum);
+                    let input = self.pixel(self.line(i), self.window.horizontal.at(x, j))[c];
+                    sum = crate::mul_add(input, weights[1 + i * dims.kernel[1] + j][c - from], sum);
                 }
             }
             self.output[x * dims.in_c + c] = self.clamp.apply(sum);

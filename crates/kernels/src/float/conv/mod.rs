@@ -8,6 +8,7 @@ mod packed;
 mod panels;
 #[cfg(test)]
 mod tests;
+mod tile;
 mod transpose;
 mod window;
 

@@ -57,7 +57,7 @@ impl PackedConv2d {
         let weights = if groups == in_c && in_c == out_c && groups > 1 {
             Packed::Depthwise(Depthwise::pack(in_c, kernel, values, bias))
         } else {
-            Packed::Dense(Dense::pack(groups, in_c / groups, out_c / groups, kernel, values, bias)?)
+            Packed::Dense(Dense::pack(groups, [in_c / groups, out_c / groups], kernel, values, bias)?)
         };
         Ok(Self { out_c, in_c, kernel, groups, weights })
     }
@@ -73,6 +73,9 @@ impl PackedConv2d {
         }
         expect_len("convolution input", input.len(), dims.input_len()?)?;
         expect_len("convolution output", output.len(), dims.output_len()?)?;
+        if output.is_empty() {
+            return Ok(());
+        }
         match &self.weights {
             Packed::Dense(dense) => dense.run(isa, dims, clamp, input, output),
             Packed::Depthwise(depthwise) => depthwise.run(isa, dims, clamp, input, output),

@@ -1,6 +1,12 @@
 //! 2-D transposed convolution (deconvolution) with weights packed once.
+//!
+//! The outputs at one phase of the stride, every `stride`-th row and column, connect to the same taps: each phase is a
+//! dense convolution of stride 1 with some of the kernel's taps, whose outputs are written `stride` apart.
 
 use super::Conv2dDims;
+use super::panels::Panels;
+use super::tile::{Block, Placement};
+use super::window::Window;
 use crate::error::{Error, Result, elements, expect_len};
 use crate::threads::for_each_chunk;
 use crate::{Clamp, Isa};
@@ -29,9 +35,13 @@ pub struct PackedConvTranspose2d {
     in_c: usize,
     kernel: [usize; 2],
     groups: usize,
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+    weights: Panels,
+    /// What a tap reads on padding.
+    zeros: Vec<f32>,
 }
+
+/// Outputs per piece of work, at least: enough rows that tiles are full.
+const BAND_PIXELS: usize = 192;
 
 impl PackedConvTranspose2d {
     /// Packs `weights`; once per session.
@@ -40,7 +50,7 @@ impl PackedConvTranspose2d {
     /// If lengths disagree or channels do not divide into groups.
     pub fn new(weights: &ConvTranspose2dWeights) -> Result<Self> {
         let ConvTranspose2dWeights { out_c, in_c, kernel, groups, values, bias } = *weights;
-        if groups == 0 || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
+        if [groups, in_c, out_c].contains(&0) || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
             return Err(Error::dims(format!(
                 "transposed convolution: {in_c} input and {out_c} output channels do not divide into {groups} groups"
             )));
@@ -50,8 +60,11 @@ impl PackedConvTranspose2d {
         if let Some(bias) = bias {
             expect_len("transposed convolution bias", bias.len(), out_c)?;
         }
-        let bias = bias.map_or_else(|| vec![0.0; out_c], <[f32]>::to_vec);
-        Ok(Self { out_c, in_c, kernel, groups, weights: values.to_vec(), bias })
+        let (in_group, out_group, taps) = (in_c / groups, out_c / groups, kernel[0] * kernel[1]);
+        let packed = Panels::pack(groups, [in_group, out_group], taps, bias, |oc, ic, tap| {
+            values[((oc / out_group * in_group + ic) * out_group + oc % out_group) * taps + tap]
+        })?;
+        Ok(Self { out_c, in_c, kernel, groups, weights: packed, zeros: vec![0.0; in_group] })
     }
 
     /// `output = clamp(transposed convolution(input) + bias)` over `[batch, height, width, channels]`.
@@ -61,7 +74,7 @@ impl PackedConvTranspose2d {
     ///
     /// # Errors
     /// If `dims` contradict the packed weights, or a slice's length contradicts `dims`.
-    pub fn run(&self, _isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
+    pub fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
         dims.check()?;
         if [dims.out_c, dims.in_c, dims.groups] != [self.out_c, self.in_c, self.groups] || dims.kernel != self.kernel {
             return Err(Error::dims(format!("transposed convolution: {dims:?} contradict the packed weights")));
@@ -71,30 +84,39 @@ impl PackedConvTranspose2d {
         if output.is_empty() {
             return Ok(());
         }
-        let (in_group, out_group) = (dims.in_c / dims.groups, dims.out_c / dims.groups);
-        let from = |o: usize, pad: usize, tap: usize, axis: usize, size: usize| -> Option<usize> {
-            let at = (o + pad).checked_sub(tap * dims.dilation[axis])?;
-            (at.is_multiple_of(dims.stride[axis]) && at / dims.stride[axis] < size).then(|| at / dims.stride[axis])
-        };
-        for_each_chunk(output, dims.out_c, usize::MAX, |position, output| {
-            let (b, oh, ow) = (position / (dims.out_w * dims.out_h), position / dims.out_w % dims.out_h, position % dims.out_w);
-            for (oc, output) in output.iter_mut().enumerate() {
-                let (group, oc) = (oc / out_group, oc % out_group);
-                let mut sum = self.bias[group * out_group + oc];
-                for kh in 0..dims.kernel[0] {
-                    let Some(ih) = from(oh, dims.pad_top, kh, 0, dims.in_h) else { continue };
-                    for kw in 0..dims.kernel[1] {
-                        let Some(iw) = from(ow, dims.pad_left, kw, 1, dims.in_w) else { continue };
-                        for ic in group * in_group..(group + 1) * in_group {
-                            let x = input[((b * dims.in_h + ih) * dims.in_w + iw) * dims.in_c + ic];
-                            let w = self.weights[((ic * out_group + oc) * dims.kernel[0] + kh) * dims.kernel[1] + kw];
-                            sum = crate::mul_add(x, w, sum);
-                        }
-                    }
+        let image = [dims.in_h * dims.in_w * dims.in_c, dims.out_h * dims.out_w * dims.out_c];
+        for (b, output) in output.chunks_exact_mut(image[1]).enumerate() {
+            self.image(isa, dims, clamp, &input[b * image[0]..][..image[0]], output);
+        }
+        Ok(())
+    }
+
+    /// One image, in bands of whole strides.
+    fn image(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) {
+        let [down, across] = dims.stride;
+        let line = dims.out_w * dims.out_c;
+        let strides = BAND_PIXELS.div_ceil(dims.out_w);
+        let macs = dims.macs() / dims.batch / down.saturating_mul(across).min(self.kernel[0] * self.kernel[1]).max(1);
+        for_each_chunk(output, strides.saturating_mul(down).saturating_mul(line), macs, |band, output| {
+            for y in 0..down.min(output.len() / line) {
+                for x in 0..across.min(dims.out_w) {
+                    let window = Window::of_phase(dims, [y, x]);
+                    let rows = (output.len() / line - y).div_ceil(down);
+                    let block = Block {
+                        weights: &self.weights,
+                        window: &window,
+                        groups: self.groups,
+                        clamp,
+                        input,
+                        zeros: &self.zeros,
+                        first: band * strides * window.out_w,
+                        pixels: rows * window.out_w,
+                        output: &mut output[y * line + x * dims.out_c..],
+                        placement: Placement::Scattered { row: down.saturating_mul(line), column: across.saturating_mul(dims.out_c) },
+                    };
+                    block.run(isa);
                 }
-                *output = clamp.apply(sum);
             }
         });
-        Ok(())
     }
 }
