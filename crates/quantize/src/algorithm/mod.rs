@@ -1,0 +1,9 @@
+//! Algorithms that win back accuracy.
+//!
+//! Each is a pure function of weights and statistics that it is given; it knows no graph.
+//!
+//! To add one: a file with its paper, equations and deviations, and its switch in [`crate::recipe::Recipe`].
+
+mod bias_correction;
+
+pub use bias_correction::{Contraction, mean_output_error};

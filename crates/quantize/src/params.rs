@@ -1,0 +1,257 @@
+//! The numbers of a plan: scales, zero points, integer weights and integer biases.
+//!
+//! In: a plan, its graph, and the statistics that it asked for. Out: [`PlanParams`]. Nothing is decided here and no
+//! graph is changed.
+//!
+//! Weights are rounded to nearest within ± their largest magnitude. A bias is a 32-bit integer on the scale of input
+//! times weight; where it would not fit, that channel's weight scale is widened (onnxruntime issue 11415: a channel
+//! whose weights are nearly zero has so small a scale that its bias overflows, and accuracy is lost in silence).
+
+use std::collections::BTreeMap;
+
+use fewbit_ir::{Graph, Node, NodeId, Op};
+use fewbit_tensor::{Granularity, Groups, QuantParams, QuantScheme, Rounding, Tensor};
+
+use crate::algorithm::{Contraction, mean_output_error};
+use crate::observe::ValueStatistics;
+use crate::plan::{Decision, NodePlan, Numbers, QuantPlan, ScaleGroup, WeightPlan};
+use crate::range::MIN_SCALE;
+use crate::statistics::Statistics;
+use crate::{Error, ErrorKind, Result};
+
+/// Magnitude that an integer bias may have before correction; the rest of 31 bits is for the sum of products.
+const MAX_BIAS: f64 = 1_073_741_824.0; // 2³⁰
+
+/// The numbers that go with a [`QuantPlan`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanParams {
+    /// Scale and zero point of each scale group, in the plan's order.
+    pub groups: Vec<QuantParams>,
+    /// Integer weights, by node.
+    pub weights: BTreeMap<NodeId, WeightParams>,
+}
+
+/// Weights of one node as integers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightParams {
+    /// The integers, packed where they have less than 8 bits.
+    pub integers: Tensor,
+    /// Their scales.
+    pub params: QuantParams,
+    /// The bias, where the node runs in integers.
+    pub bias: Option<BiasParams>,
+    /// Channels whose scale was widened so that the bias fits.
+    pub widened: usize,
+}
+
+/// A bias as integers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BiasParams {
+    /// One 32-bit integer per output channel.
+    pub integers: Tensor,
+    /// Input scale times weight scale.
+    pub params: QuantParams,
+}
+
+impl PlanParams {
+    /// Computes the numbers of a plan. `statistics` may be `None` for a plan that needs no calibration.
+    ///
+    /// # Errors
+    /// If statistics are missing or of another graph, a weight is not finite, or the plan is of another graph.
+    pub fn new(plan: &QuantPlan, graph: &Graph, statistics: Option<&Statistics>) -> Result<Self> {
+        let statistics = match statistics {
+            Some(s) => {
+                s.fingerprint().check(graph)?;
+                Some(s)
+            }
+            None if plan.needs_calibration() => {
+                return Err(Error::new(
+                    ErrorKind::Statistics,
+                    "static quantization needs statistics: calibrate first, or choose a dynamic recipe",
+                ));
+            }
+            None => None,
+        };
+        let groups: Vec<QuantParams> = plan.groups.iter().map(|g| group_params(graph, g, statistics)).collect::<Result<_>>()?;
+        let mut weights = BTreeMap::new();
+        for node in &plan.nodes {
+            let source = Source { plan, graph, statistics, groups: &groups, node };
+            if let Some(params) = source.weights().map_err(|e| e.at(format!("{} node '{}'", node.op, node.name)))? {
+                weights.insert(node.id, params);
+            }
+        }
+        Ok(Self { groups, weights })
+    }
+}
+
+fn group_params(graph: &Graph, group: &ScaleGroup, statistics: Option<&Statistics>) -> Result<QuantParams> {
+    let method = match group.numbers {
+        Numbers::Fixed { scale, zero_point } => return Ok(QuantParams::per_tensor(group.scheme, scale, zero_point)?),
+        Numbers::Calibrated(method) => method,
+    };
+    let mut members: Vec<&ValueStatistics> = Vec::with_capacity(group.members.len());
+    for value in &group.members {
+        let name = &graph.value(*value).name;
+        members.push(statistics.and_then(|s| s.get(name)).ok_or_else(|| {
+            Error::new(ErrorKind::Statistics, format!("no statistics of value '{name}': calibrate again with this recipe"))
+        })?);
+    }
+    method.estimate(&ValueStatistics::pooled(members), &group.scheme)
+}
+
+/// All that the weights of one node depend on.
+struct Source<'a> {
+    plan: &'a QuantPlan,
+    graph: &'a Graph,
+    statistics: Option<&'a Statistics>,
+    groups: &'a [QuantParams],
+    node: &'a NodePlan,
+}
+
+impl Source<'_> {
+    fn weights(&self) -> Result<Option<WeightParams>> {
+        let (weight, integer) = match &self.node.decision {
+            Decision::Integer(node) => (node.weight.as_ref(), true),
+            Decision::Weights { weight, .. } => (Some(weight), false),
+            _ => (None, false),
+        };
+        let Some((weight, scheme)) = weight.and_then(|w| Some((w, w.scheme?))) else { return Ok(None) };
+        let node = self.graph.node(self.node.id);
+        let tensor = self.graph.constant_input(node, weight.input).ok_or_else(|| foreign("its weight is no constant"))?;
+        let mut scales = scales_of(tensor, scheme)?;
+        if !integer {
+            let params = symmetric(scheme, scales)?;
+            return Ok(Some(WeightParams { integers: integers(tensor, &params)?, params, bias: None, widened: 0 }));
+        }
+        let x = node.input(0).and_then(|v| self.plan.group_of(v)).ok_or_else(|| foreign("its input has no scale"))?;
+        let x_scale = f64::from(self.groups[x].scales()[0]);
+        let channels = output_channels(node, tensor.shape());
+        let bias = self.bias(weight, channels)?;
+        let widened = match &bias {
+            Some(bias) => widen(&mut scales, bias, x_scale),
+            None => 0,
+        };
+        let params = symmetric(scheme, scales)?;
+        let integers = integers(tensor, &params)?;
+        let bias = self.corrected(weight, bias, tensor, &integers, &params, channels)?;
+        let bias = bias.map(|b| bias_params(&b, x_scale as f32, &params)).transpose()?;
+        Ok(Some(WeightParams { integers, params, bias, widened }))
+    }
+
+    /// The float bias, one number per output channel; `None` if there is none or it has another form.
+    fn bias(&self, weight: &WeightPlan, channels: usize) -> Result<Option<Vec<f64>>> {
+        let Some((node, input)) = weight.bias else { return Ok(None) };
+        let Some(tensor) = self.graph.constant_input(self.graph.node(node), input) else { return Ok(None) };
+        let bias = tensor.to_f64_vec();
+        match bias.iter().find(|b| !b.is_finite()) {
+            Some(b) => Err(Error::new(ErrorKind::NotFinite, format!("its bias holds {b}"))),
+            None => Ok((bias.len() == channels && tensor.shape().last() == Some(&channels)).then_some(bias)),
+        }
+    }
+
+    /// The bias without what rounding the weights adds on average.
+    fn corrected(
+        &self,
+        weight: &WeightPlan,
+        bias: Option<Vec<f64>>,
+        tensor: &Tensor,
+        integers: &Tensor,
+        params: &QuantParams,
+        channels: usize,
+    ) -> Result<Option<Vec<f64>>> {
+        let node = self.graph.node(self.node.id);
+        let x = node.input(0).map(|v| self.graph.value(v).name.as_str());
+        let means = x.and_then(|x| self.statistics?.get(x)?.channel_mean.as_ref()).filter(|_| self.plan.bias_correction);
+        // A bias of another form cannot be corrected, and there is no place for one where the plan names none and the operator has none.
+        let open = bias.is_some() || weight.bias.is_none() && takes_bias(&node.op);
+        let (Some(means), Some(contraction), true) = (means, contraction(&node.op), open) else { return Ok(bias) };
+        let rounded = params.dequantize(integers)?;
+        let error: Vec<f32> = rounded.to_f32().iter().zip(tensor.to_f32().iter()).map(|(a, b)| a - b).collect();
+        let shift = mean_output_error(contraction, tensor.shape(), &error, &means.mean())?;
+        let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
+        Ok(Some(bias.iter().zip(&shift).map(|(b, s)| b - s).collect()))
+    }
+}
+
+fn foreign(what: &str) -> Error {
+    Error::new(ErrorKind::Plan, format!("{what}: the plan is of another graph"))
+}
+
+/// Scales by the largest magnitude. A group of zeros gets the largest scale of the others, since any stores zeros.
+fn scales_of(tensor: &Tensor, scheme: QuantScheme) -> Result<Vec<f64>> {
+    let groups = Groups::new(scheme.granularity, tensor.shape())?;
+    let mut largest = vec![0.0_f64; groups.count()];
+    for (k, &w) in tensor.to_f32().iter().enumerate() {
+        if !w.is_finite() {
+            return Err(Error::new(ErrorKind::NotFinite, format!("element {k} of its weight is {w}")));
+        }
+        let reach = &mut largest[groups.of(k)];
+        *reach = reach.max(f64::from(w.abs()));
+    }
+    let whole = largest.iter().copied().fold(0.0, f64::max);
+    let q_max = f64::from(scheme.range().1);
+    let scale = |reach: f64| match (reach, whole) {
+        (_, 0.0) => 1.0,
+        (0.0, whole) => whole / q_max,
+        (reach, _) => reach / q_max,
+    };
+    Ok(largest.into_iter().map(|reach| scale(reach).max(MIN_SCALE)).collect())
+}
+
+fn symmetric(scheme: QuantScheme, scales: Vec<f64>) -> Result<QuantParams> {
+    let zero_points = vec![0; scales.len()];
+    Ok(QuantParams::new(scheme, scales.into_iter().map(|s| s as f32).collect(), zero_points)?)
+}
+
+fn integers(tensor: &Tensor, params: &QuantParams) -> Result<Tensor> {
+    let stored = params.quantize(tensor, Rounding::HalfToEven)?;
+    let packed = params.scheme().packed_dtype();
+    Ok(if packed == stored.dtype() { stored } else { Tensor::from_integers(packed, stored.shape(), &stored.to_i64_vec())? })
+}
+
+/// Widens scales until the bias fits; returns for how many channels.
+fn widen(scales: &mut [f64], bias: &[f64], x_scale: f64) -> usize {
+    let least = |b: f64| b.abs() / (x_scale * MAX_BIAS);
+    if scales.len() != bias.len() {
+        let needed = bias.iter().map(|b| least(*b)).fold(0.0, f64::max);
+        let narrow = scales.iter_mut().filter(|s| **s < needed);
+        return narrow.map(|s| *s = needed).count();
+    }
+    scales.iter_mut().zip(bias).filter(|(s, b)| **s < least(**b)).map(|(s, b)| *s = least(*b)).count()
+}
+
+fn bias_params(bias: &[f64], x_scale: f32, weight: &QuantParams) -> Result<BiasParams> {
+    let scales: Vec<f32> = weight.scales().iter().map(|s| s * x_scale).collect();
+    let of = |i: usize| f64::from(if scales.len() == 1 { scales[0] } else { scales[i] });
+    let (low, high) = (f64::from(i32::MIN), f64::from(i32::MAX));
+    let integers: Vec<i32> =
+        bias.iter().enumerate().map(|(i, b)| Rounding::HalfToEven.round_f64(b / of(i)).clamp(low, high) as i32).collect();
+    let granularity = if scales.len() == 1 { Granularity::PerTensor } else { Granularity::PerAxis { axis: 0 } };
+    let zero_points = vec![0; scales.len()];
+    let params = QuantParams::new(QuantScheme::bias(granularity), scales, zero_points)?;
+    Ok(BiasParams { integers: Tensor::vector(integers), params })
+}
+
+/// Whether a bias can be given to a node that has none.
+fn takes_bias(op: &Op) -> bool {
+    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_))
+}
+
+fn contraction(op: &Op) -> Option<Contraction> {
+    Some(match op {
+        Op::Conv(op) => Contraction::Conv { groups: op.groups },
+        Op::ConvTranspose(op) => Contraction::ConvTranspose { groups: op.groups },
+        Op::Gemm(op) if op.trans_b => Contraction::TransposedMatrix,
+        Op::Gemm(_) | Op::MatMul(_) => Contraction::Matrix,
+        _ => return None,
+    })
+}
+
+fn output_channels(node: &Node, weight: &[usize]) -> usize {
+    match &node.op {
+        Op::ConvTranspose(op) => weight[1].saturating_mul(op.groups),
+        Op::Gemm(op) if !op.trans_b => weight[1],
+        Op::MatMul(_) => weight[1],
+        _ => weight[0],
+    }
+}
