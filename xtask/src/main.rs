@@ -1,3 +1,68 @@
-//! The command line.
+//! Development tasks.
+//!
+//! `cargo xtask test` runs everything that is checked; `cargo xtask demo` does the main job on a real network.
 
-fn main() {}
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+
+mod demo;
+mod fuzz;
+mod mobilenet_v2;
+mod photos;
+mod python;
+mod torch;
+
+use std::process::Command;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Development tasks of fewbit")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Creates the Python environment of the cross-checks in .venv
+    Setup,
+    /// Runs every test, with conformance and cross-checks in ONNX Runtime and LiteRT, and fuzzes the readers a little
+    Test,
+    /// Quantizes MobileNetV2 for both runtimes and compares
+    Demo {
+        /// Use the small network of the repository
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Feeds mutated files to the readers
+    Fuzz {
+        /// Executions of each reader
+        #[arg(long, default_value_t = 200_000)]
+        executions: usize,
+        /// Only this reader: onnx, tflite or keras
+        #[arg(long)]
+        reader: Option<String>,
+        /// Seed of the mutations
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Setup => python::environment().map(|_| ()),
+        Task::Test => test(),
+        Task::Demo { offline } => demo::demo(offline),
+        Task::Fuzz { executions, reader, seed } => fuzz::fuzz(executions, reader.as_deref(), seed),
+    }
+}
+
+fn test() -> Result<()> {
+    let python = python::environment()?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(python::root()).args(["test", "--workspace", "--release"]).env("FEWBIT_PYTHON", python);
+    python::run(&mut cargo)?;
+    fuzz::fuzz(2_000, None, 7)
+}

@@ -13,6 +13,7 @@
 mod error;
 mod fold;
 mod fuse_activation;
+mod integer_interface;
 pub mod layout;
 mod matching;
 mod note;
@@ -25,6 +26,7 @@ use fewbit_ir::{Graph, infer};
 pub use error::{Error, ErrorKind, Result};
 pub use fold::{fold_affine, fold_batch_norm, fold_constants, fold_padding};
 pub use fuse_activation::fuse_activation;
+pub use integer_interface::integer_interface;
 pub use note::{Note, Notes};
 pub use recognize::{recognize_activations, recognize_layer_norm};
 pub use remove_identity::remove_identity;

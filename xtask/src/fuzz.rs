@@ -1,0 +1,212 @@
+//! Mutated files against every reader: none may panic, hang or take much memory.
+//!
+//! Seeds are small files that the writers make and the ones that lie in the test data. Mutations are those of the usual
+//! fuzzers (flips, interesting numbers, copied and cut pieces, truncation) from a seeded generator, so that a failure
+//! can be repeated; the offending file is kept under `target/fuzz`. Coverage-guided fuzzing finds more per execution but
+//! needs a nightly compiler.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use fewbit_ir::{Graph, Model, infer};
+
+use crate::python::root;
+
+/// A reader under test: a name, the extensions of its seeds, and whether the bytes were accepted.
+struct Reader {
+    name: &'static str,
+    extensions: &'static [&'static str],
+    read: fn(Vec<u8>) -> bool,
+}
+
+const READERS: &[Reader] = &[
+    Reader {
+        name: "onnx",
+        extensions: &["onnx"],
+        read: |bytes| fewbit_onnx::read(bytes.into(), &fewbit_onnx::NoExternalData).is_ok_and(|d| infer_too(d.model)),
+    },
+    Reader { name: "tflite", extensions: &["tflite"], read: |bytes| fewbit_tflite::read(bytes.into()).is_ok_and(infer_too) },
+    Reader { name: "keras", extensions: &["keras", "h5"], read: |bytes| fewbit_keras::read(bytes.into()).is_ok_and(infer_too) },
+];
+
+/// What is read goes through shape inference at once, in every command: it must not panic either.
+fn infer_too(model: Model) -> bool {
+    let mut graph: Graph = model.graph;
+    infer::infer(&mut graph).is_ok()
+}
+
+/// Seeds larger than this make executions slow and find little.
+const MAX_SEED_BYTES: u64 = 400_000;
+/// No file of that size may make a reader take longer than this,
+const MAX_TIME: Duration = Duration::from_secs(10);
+/// or more memory than this.
+const MAX_RESIDENT_BYTES: u64 = 2 << 30;
+
+/// Runs so many executions of each reader.
+pub(crate) fn fuzz(executions: usize, only: Option<&str>, seed: u64) -> Result<()> {
+    std::panic::set_hook(Box::new(|_| {}));
+    let chosen: Vec<&Reader> = READERS.iter().filter(|r| only.is_none_or(|name| r.name == name)).collect();
+    if chosen.is_empty() {
+        bail!("there is no reader of that name; there are {}", READERS.iter().map(|r| r.name).collect::<Vec<_>>().join(", "));
+    }
+    for reader in chosen {
+        let seeds = seeds(reader)?;
+        let start = Instant::now();
+        let accepted = std::thread::scope(|scope| {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let seeds = &seeds;
+            let workers: Vec<_> = (0..threads)
+                .map(|t| scope.spawn(move || work(reader, seeds, executions.div_ceil(threads), seed.wrapping_add(t as u64))))
+                .collect();
+            workers.into_iter().map(|w| w.join().unwrap_or_else(|_| bail!("a worker died"))).sum::<Result<usize>>()
+        })?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{}: {executions} executions of {} seeds without a crash in {seconds:.0} s, {accepted} files accepted", reader.name, seeds.len());
+    }
+    Ok(())
+}
+
+fn work(reader: &Reader, seeds: &[Vec<u8>], executions: usize, seed: u64) -> Result<usize> {
+    let mut random = Random(seed | 1);
+    let mut accepted = 0;
+    for _ in 0..executions {
+        let bytes = mutate(seeds, &mut random);
+        let start = Instant::now();
+        let read = reader.read;
+        let copy = bytes.clone();
+        let outcome = catch_unwind(AssertUnwindSafe(|| read(copy)));
+        let failure = match outcome {
+            Err(_) => Some("panicked"),
+            Ok(_) if start.elapsed() > MAX_TIME => Some("took too long"),
+            Ok(_) if resident_bytes() > MAX_RESIDENT_BYTES => Some("took too much memory"),
+            Ok(ok) => {
+                accepted += usize::from(ok);
+                None
+            }
+        };
+        if let Some(failure) = failure {
+            let folder = root().join("target/fuzz");
+            std::fs::create_dir_all(&folder)?;
+            let path = folder.join(format!("{}-{:016x}.{}", reader.name, random.0, reader.extensions[0]));
+            std::fs::write(&path, &bytes)?;
+            bail!("the {} reader {failure} on {}", reader.name, path.display());
+        }
+    }
+    Ok(accepted)
+}
+
+/// Small files of the test data, and of the reference networks where they are.
+fn seeds(reader: &Reader) -> Result<Vec<Vec<u8>>> {
+    let mut files = Vec::new();
+    let shared = std::env::var_os("FEWBIT_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+    for folder in [root().join("crates"), root().join("data"), shared.join("models")] {
+        collect(&folder, reader.extensions, &mut files);
+    }
+    files.sort();
+    let mut seeds = files.iter().map(|f| std::fs::read(f).with_context(|| format!("cannot read {}", f.display()))).collect::<Result<Vec<_>>>()?;
+    if reader.name == "onnx" {
+        for text in SMALL_NETWORKS {
+            let graph: Graph = text.parse()?;
+            seeds.push(fewbit_onnx::write(&Model { graph, ..Model::default() }, &fewbit_onnx::WriteOptions::default())?.model);
+        }
+    }
+    if seeds.is_empty() {
+        bail!("there are no seeds for the {} reader", reader.name);
+    }
+    Ok(seeds)
+}
+
+fn collect(folder: &Path, extensions: &[&str], files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, extensions, files);
+        } else if path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x))
+            && entry.metadata().is_ok_and(|m| m.len() <= MAX_SEED_BYTES)
+        {
+            files.push(path);
+        }
+    }
+}
+
+/// Networks that between them have most kinds of attributes and tensors.
+const SMALL_NETWORKS: &[&str] = &[
+    "input x: f32[1,3,8,8]\nconst w: f32[4,3,3,3] = random 1\nconst b: f32[4] = random 2
+    y = Conv {\"window\":{\"strides\":[2,2],\"dilations\":[1,1],\"padding\":{\"Explicit\":{\"begin\":[1,1],\"end\":[1,1]}}},\"groups\":1} (x, w, b)
+    r = Unary \"Relu\" (y)
+    p = GlobalPool {\"kind\":{\"Average\":{\"count_include_pad\":false}}} (r)
+    z = Flatten {\"axis\":1} (p)\noutput z",
+    "input x: f32[N,4]\nconst s: f32[] = [0.5]\nconst z: i8[] = [3]\nconst w: i8[3,4] = [1,2,3,4,5,6,7,8,9,10,11,12]
+    const ws: f32[3] = [1,2,3]\nconst wz: i8[3] = [0,0,0]
+    q = QuantizeLinear {\"axis\":0,\"to\":\"i8\"} (x, s, z)
+    d = DequantizeLinear {\"axis\":0} (q, s, z)
+    v = DequantizeLinear {\"axis\":0} (w, ws, wz)
+    y = Gemm {\"alpha\":1.0,\"beta\":1.0,\"trans_a\":false,\"trans_b\":true} (d, v)\noutput y",
+    "input x: f32[A,B,6]\nconst shape: i64[2] = [-1,6]\nconst axes: i64[1] = [0]\nconst st: i64[1] = [1]\nconst en: i64[1] = [5]\nconst k: i64[1] = [2]
+    f = Reshape {} (x, shape)\ns = Slice (f, st, en, axes)\nm = Reduce {\"kind\":\"Mean\",\"keep_dims\":true} (s, axes)
+    c = Concat {\"axis\":0} (s, m)\nt, i = TopK {\"axis\":-1,\"largest\":true,\"sorted\":true} (c, k)\nu = Cast {\"to\":\"i64\"} (t)
+    o = Binary {\"kind\":\"Add\"} (u, i)\noutput o",
+];
+
+/// Bytes of memory that the process has now; 0 where that cannot be known.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok()).map_or(0, |pages| pages * 4096)
+}
+
+/// Marsaglia's xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+}
+
+/// Numbers at which sizes and offsets break.
+const INTERESTING: &[u64] = &[0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x7fff_ffff_ffff_ffff, u64::MAX];
+
+fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut bytes = seeds[random.below(seeds.len())].clone();
+    for _ in 0..=random.below(4) {
+        if bytes.is_empty() {
+            break;
+        }
+        let at = random.below(bytes.len());
+        let len = 1 + random.below(32.min(bytes.len() - at));
+        match random.below(8) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes[at] = random.next() as u8,
+            2 | 3 => {
+                let number = INTERESTING[random.below(INTERESTING.len())].to_le_bytes();
+                let width = [1, 2, 4, 8][random.below(4)].min(bytes.len() - at);
+                bytes[at..at + width].copy_from_slice(&number[..width]);
+            }
+            4 => drop(bytes.drain(at..at + len)),
+            5 => {
+                let piece = bytes[at..at + len].to_vec();
+                let to = random.below(bytes.len());
+                bytes.splice(to..to, piece);
+            }
+            6 => {
+                let other = &seeds[random.below(seeds.len())];
+                let from = random.below(other.len());
+                let piece = &other[from..other.len().min(from + len)];
+                let end = (at + piece.len()).min(bytes.len());
+                bytes[at..end].copy_from_slice(&piece[..end - at]);
+            }
+            _ => bytes.truncate(at),
+        }
+    }
+    bytes
+}
