@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use fewbit_ir::{Graph, ValueId};
 use fewbit_kernels::Isa;
 
-use crate::observe::{Sample, Scratch, StatisticsRequest, ValueStatistics};
+use crate::observe::{AxisOrder, Sample, Scratch, StatisticsRequest, ValueStatistics};
 use crate::plan::{Decision, Numbers, QuantPlan};
 use crate::statistics::{Fingerprint, Statistics};
 use crate::{Error, ErrorKind, Result};
@@ -27,6 +27,11 @@ pub trait Executor<S> {
     /// # Errors
     /// What `tap` returned, unchanged; or [`ErrorKind::Executor`] with the reason.
     fn run(&mut self, sample: S, taps: &[ValueId], tap: &mut Tap<'_>) -> Result<()>;
+
+    /// In which order the dimensions of a value are when it is shown; an executor that converts layouts must say so.
+    fn axis_order(&self, _value: ValueId) -> AxisOrder {
+        AxisOrder::Source
+    }
 }
 
 /// What to remember of which value, in rising order of ids.
@@ -126,8 +131,9 @@ impl Worker {
 
     fn take<S, E: Executor<S>>(&mut self, index: usize, sample: Result<S>, executor: &mut E, names: &[&str]) {
         let Self { values, observers, scratch, .. } = self;
+        let orders: Vec<AxisOrder> = values.iter().map(|v| executor.axis_order(*v)).collect();
         let mut tap = |value: ValueId, sample: Sample<'_>| match values.binary_search(&value) {
-            Ok(i) => observers[i].observe(sample, scratch).map_err(|e| e.at(format!("value '{}'", names[i]))),
+            Ok(i) => observers[i].observe(sample, orders[i], scratch).map_err(|e| e.at(format!("value '{}'", names[i]))),
             Err(_) => Err(Error::new(ErrorKind::Executor, format!("the executor showed value {}, which was not asked for", value.index()))),
         };
         match sample.and_then(|s| executor.run(s, values, &mut tap)) {

@@ -20,25 +20,25 @@ impl ChannelMean {
         Self { axis, samples: 0, sums: Vec::new() }
     }
 
-    /// The axis along which the channels lie.
+    /// The axis along which the channels lie in the graph's own order.
     pub fn axis(&self) -> usize {
         self.axis
     }
 
-    /// Takes in one sample of that shape; one without elements is passed over.
+    /// Takes in one sample of that shape, whose channels lie along `axis` there; one without elements is passed over.
     ///
     /// Within a sample the mean is taken in double precision in the order of memory, and rounded to `f32`; across
     /// samples the sum is exact.
-    pub fn observe(&mut self, values: &[f32], shape: &[usize]) -> Result<()> {
-        let Some(&channels) = shape.get(self.axis) else {
-            return Err(Error::new(ErrorKind::Statistics, format!("shape {shape:?} has no channel axis {}", self.axis)));
+    pub fn observe(&mut self, values: &[f32], shape: &[usize], axis: usize) -> Result<()> {
+        let Some(&channels) = shape.get(axis) else {
+            return Err(Error::new(ErrorKind::Statistics, format!("shape {shape:?} has no channel axis {axis}")));
         };
         if values.is_empty() {
             return Ok(());
         }
         self.resize(channels)?;
         self.samples += 1;
-        let inner: usize = shape[self.axis + 1..].iter().product();
+        let inner: usize = shape[axis + 1..].iter().product();
         let mut sums = vec![0.0_f64; channels];
         for outer in values.chunks_exact(channels * inner) {
             if inner == 1 {
@@ -108,7 +108,7 @@ mod tests {
             (1, vec![2, 1, 10], (0..20_u8).map(f32::from).collect(), vec![9.5]),
         ] {
             let mut mean = ChannelMean::new(axis);
-            mean.observe(&values, &shape).unwrap();
+            mean.observe(&values, &shape, axis).unwrap();
             assert_eq!(mean.mean(), means, "axis {axis} of {shape:?}");
         }
     }
@@ -116,9 +116,9 @@ mod tests {
     #[test]
     fn shapes_that_do_not_fit_are_errors() {
         let mut mean = ChannelMean::new(1);
-        assert!(mean.observe(&[1.0], &[1]).is_err());
-        mean.observe(&[1.0, 2.0], &[1, 2]).unwrap();
-        assert!(mean.observe(&[1.0, 2.0, 3.0], &[1, 3]).is_err());
+        assert!(mean.observe(&[1.0], &[1], 1).is_err());
+        mean.observe(&[1.0, 2.0], &[1, 2], 1).unwrap();
+        assert!(mean.observe(&[1.0, 2.0, 3.0], &[1, 3], 1).is_err());
         assert!(mean.merge(&ChannelMean::new(0)).is_err());
         assert_eq!(mean.mean(), [1.0, 2.0]);
     }

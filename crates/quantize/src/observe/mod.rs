@@ -22,6 +22,6 @@ pub use exact_sum::ExactSum;
 pub use histogram::{Bin, CountTable, Histogram};
 pub use mean_min_max::MeanMinMax;
 pub use min_max::MinMax;
-pub use value::{Sample, Scratch, StatisticsRequest, ValueStatistics};
+pub use value::{AxisOrder, Sample, Scratch, StatisticsRequest, ValueStatistics};
 
 pub(crate) use histogram::PAGE;

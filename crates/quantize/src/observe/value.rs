@@ -14,6 +14,27 @@ pub struct Sample<'a> {
     pub shape: &'a [usize],
 }
 
+/// In which order a sample's dimensions are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AxisOrder {
+    /// As in the graph that was planned.
+    #[default]
+    Source,
+    /// With axis 1, the channels, moved behind the others, as an executor may prefer.
+    ChannelsMovedLast,
+}
+
+impl AxisOrder {
+    /// Where an axis of the source's order is, in a tensor of `rank` dimensions.
+    fn place(self, axis: usize, rank: usize) -> usize {
+        match (self, axis) {
+            (Self::Source, _) | (Self::ChannelsMovedLast, 0) => axis,
+            (Self::ChannelsMovedLast, 1) => rank.saturating_sub(1),
+            (Self::ChannelsMovedLast, _) => axis - 1,
+        }
+    }
+}
+
 /// What is to be remembered of a value. The overall range always is: it also finds NaN and infinity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StatisticsRequest {
@@ -77,13 +98,14 @@ impl ValueStatistics {
     }
 
     /// Takes in one sample. NaN or infinity is an error, and the sample is then left out altogether.
-    pub fn observe(&mut self, sample: Sample<'_>, scratch: &mut Scratch) -> Result<()> {
+    pub fn observe(&mut self, sample: Sample<'_>, order: AxisOrder, scratch: &mut Scratch) -> Result<()> {
         let scan = scan_range(scratch.isa, sample.values);
         if !scan.finite {
             return Err(not_finite(sample.values));
         }
         if let Some(channel_mean) = &mut self.channel_mean {
-            channel_mean.observe(sample.values, sample.shape)?;
+            let axis = order.place(channel_mean.axis(), sample.shape.len());
+            channel_mean.observe(sample.values, sample.shape, axis)?;
         }
         let range = MinMax::new(scan.min, scan.max);
         self.range.merge(&range);
@@ -170,7 +192,7 @@ mod tests {
     fn observe(request: &StatisticsRequest, samples: &[&Vec<f32>]) -> ValueStatistics {
         let (mut s, mut scratch) = (ValueStatistics::new(request), Scratch::new(Isa::best()));
         for values in samples {
-            s.observe(Sample { values, shape: &[2, 3, 5] }, &mut scratch).unwrap();
+            s.observe(Sample { values, shape: &[2, 3, 5] }, AxisOrder::Source, &mut scratch).unwrap();
         }
         s
     }
@@ -195,7 +217,9 @@ mod tests {
         let mut s = ValueStatistics::new(&ALL);
         let before = s.clone();
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let e = s.observe(Sample { values: &[1.0, bad, 2.0], shape: &[1, 3] }, &mut Scratch::new(Isa::SCALAR)).unwrap_err();
+            let e = s
+                .observe(Sample { values: &[1.0, bad, 2.0], shape: &[1, 3] }, AxisOrder::Source, &mut Scratch::new(Isa::SCALAR))
+                .unwrap_err();
             assert_eq!(e.kind(), ErrorKind::NotFinite);
             assert!(e.to_string().contains("element 1"), "{e}");
             assert_eq!(s, before);
@@ -212,6 +236,25 @@ mod tests {
         ] {
             let merged = ValueStatistics::new(&ALL).merge(&ValueStatistics::new(&other));
             assert_eq!(merged.unwrap_err().kind(), ErrorKind::Statistics, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn moved_channels_have_the_same_means() {
+        let first = [1.0, 2.0, 3.0, 10.0, 20.0, 30.0];
+        let last = [1.0, 10.0, 2.0, 20.0, 3.0, 30.0];
+        for axis in [1, 2] {
+            let observe = |values: &[f32], shape: &[usize], order| {
+                let request = StatisticsRequest { channel_mean: Some(axis), ..Default::default() };
+                let mut s = ValueStatistics::new(&request);
+                s.observe(Sample { values, shape }, order, &mut Scratch::new(Isa::best())).unwrap();
+                s
+            };
+            assert_eq!(
+                observe(&first, &[1, 2, 3], AxisOrder::Source),
+                observe(&last, &[1, 3, 2], AxisOrder::ChannelsMovedLast),
+                "axis {axis}"
+            );
         }
     }
 

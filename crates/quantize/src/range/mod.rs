@@ -139,13 +139,13 @@ mod tests {
     use fewbit_kernels::Isa;
 
     use super::*;
-    use crate::observe::{Sample, Scratch};
+    use crate::observe::{AxisOrder, Sample, Scratch};
 
     fn statistics(samples: &[Vec<f32>]) -> ValueStatistics {
         let all = StatisticsRequest { mean_min_max: true, histogram: true, channel_mean: None };
         let (mut s, mut scratch) = (ValueStatistics::new(&all), Scratch::new(Isa::best()));
         for values in samples {
-            s.observe(Sample { values, shape: &[values.len()] }, &mut scratch).unwrap();
+            s.observe(Sample { values, shape: &[values.len()] }, AxisOrder::Source, &mut scratch).unwrap();
         }
         s
     }

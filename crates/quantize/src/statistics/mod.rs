@@ -97,7 +97,7 @@ mod tests {
     use fewbit_kernels::Isa;
 
     use super::*;
-    use crate::observe::{Sample, Scratch, StatisticsRequest};
+    use crate::observe::{AxisOrder, Sample, Scratch, StatisticsRequest};
 
     pub(super) fn statistics(fingerprint: u8, samples: &[f32]) -> Statistics {
         let mut scratch = Scratch::new(Isa::best());
@@ -110,7 +110,7 @@ mod tests {
             let mut v = ValueStatistics::new(&request);
             for s in samples {
                 let sample: Vec<f32> = (0..12_u8).map(|i| s * factor * f32::from(i) / 7.0).collect();
-                v.observe(Sample { values: &sample, shape: &[1, 3, 4] }, &mut scratch).unwrap();
+                v.observe(Sample { values: &sample, shape: &[1, 3, 4] }, AxisOrder::Source, &mut scratch).unwrap();
             }
             values.insert(name.to_owned(), v);
         }
