@@ -125,7 +125,8 @@ impl Tensor {
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        self.shape.iter().product()
+        // Not a plain product: beside a 0 the other dimensions may overflow.
+        element_count(&self.shape).unwrap_or(0)
     }
 
     /// Whether there is no element.
@@ -221,11 +222,11 @@ pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d))
 }
 
-/// Row-major strides of a shape, in elements.
+/// Row-major strides of a shape, in elements. Where a dimension is 0 the others may overflow, and no stride is used.
 pub fn strides(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for i in (1..shape.len()).rev() {
-        strides[i - 1] = strides[i] * shape[i];
+        strides[i - 1] = usize::wrapping_mul(strides[i], shape[i]);
     }
     strides
 }
@@ -258,9 +259,13 @@ mod tests {
             (DType::U8, vec![], 1, true),
             (DType::U8, vec![usize::MAX, 2], 0, false),
             (DType::U8, vec![usize::MAX, 0, 7], 0, true),
+            (DType::U8, vec![7, usize::MAX, 0], 0, true),
         ] {
             let made = Tensor::new(dtype, shape.clone(), vec![0; len]);
             assert_eq!(made.is_ok(), good, "{dtype} {shape:?} {len}");
+            if let Ok(tensor) = made {
+                assert_eq!(dtype.byte_len(tensor.len()), Some(len));
+            }
         }
     }
 
