@@ -41,6 +41,22 @@ impl Error {
         Self { kind, message: message.into(), nodes: Vec::new() }
     }
 
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    pub(crate) fn shape(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Shape, message)
+    }
+
+    pub(crate) fn element_type(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Type, message)
+    }
+
+    pub(crate) fn value(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Value, message)
+    }
+
     /// The same error at a node; for a node of a subgraph, first that one and then the nodes around it.
     #[must_use]
     pub fn at(mut self, node: &Node) -> Self {
@@ -72,6 +88,13 @@ impl From<fewbit_tensor::Error> for Error {
             fewbit_tensor::ErrorKind::Quantization => ErrorKind::Value,
             _ => ErrorKind::Type,
         };
+        Self::new(kind, e.to_string())
+    }
+}
+
+impl From<fewbit_kernels::Error> for Error {
+    fn from(e: fewbit_kernels::Error) -> Self {
+        let kind = if e.kind() == fewbit_kernels::ErrorKind::Value { ErrorKind::Value } else { ErrorKind::Shape };
         Self::new(kind, e.to_string())
     }
 }

@@ -78,7 +78,7 @@ mod tests {
         let c = g.add_constant("c", Tensor::scalar(2.0_f32));
         g.outputs = vec![y, c, x];
         let three = Tensor::scalar(3.0_f32);
-        assert_eq!(interpret(&g, &[three.clone()]).unwrap(), [three.clone(), Tensor::scalar(2.0_f32), three]);
+        assert_eq!(interpret(&g, std::slice::from_ref(&three)).unwrap(), [three.clone(), Tensor::scalar(2.0_f32), three]);
         assert_eq!(interpret(&g, &[]).unwrap_err().kind(), ErrorKind::Input);
     }
 }
