@@ -3,8 +3,9 @@
 //! In: the nodes that outputs and taps depend on. Out: steps and slots. [`Builder`] is what `lower` writes to: it finds
 //! or makes the slot of a value, and it knows what may be fused.
 
-use fewbit_ir::{Definition, Node, NodeId, ValueId};
-use fewbit_tensor::DType;
+use fewbit_ir::{Clamp, Definition, Node, NodeId, Op, ValueId};
+use fewbit_kernels as kernels;
+use fewbit_tensor::{DType, Tensor, element_count};
 
 use super::arena::{self, Lifetime};
 use super::compile::Program;
@@ -22,7 +23,6 @@ pub(super) struct Builder<'a> {
     order: Vec<NodeId>,
     /// Whether a value must exist because it is an output or tapped, by [`ValueId::index`].
     kept: Vec<bool>,
-    tapped: Vec<bool>,
     /// Whether a node's work is done by another's step, by [`NodeId::index`].
     absorbed: Vec<bool>,
     slot_of: Vec<Option<SlotId>>,
@@ -37,15 +37,16 @@ impl<'a> Builder<'a> {
     pub(super) fn new(program: &'a Program, shapes: &[Vec<usize>], taps: &[ValueId]) -> Result<Self> {
         let graph = &program.graph;
         let values = graph.value_capacity();
-        let (mut kept, mut tapped) = (vec![false; values], vec![false; values]);
+        let mut kept = vec![false; values];
         for tap in taps {
-            let known = graph.values().find(|(id, _)| id == tap);
-            if known.is_none() {
-                let name = if tap.index() < values { graph.value(*tap).name.as_str() } else { "" };
-                let message = format!("value {} '{name}' cannot be tapped: the session holds no such value", tap.index());
-                return Err(Error::new(ErrorKind::Input, message));
+            if tap.index() >= values || graph.value(*tap).definition == Definition::Removed {
+                let why = match graph.value_capacity() {
+                    n if tap.index() >= n => format!("value {} is not in the graph", tap.index()),
+                    _ => format!("value '{}' was removed, or is a constant kept only in packed weights", graph.value(*tap).name),
+                };
+                return Err(Error::new(ErrorKind::Input, format!("{why}: it cannot be tapped")));
             }
-            (kept[tap.index()], tapped[tap.index()]) = (true, true);
+            kept[tap.index()] = true;
         }
         for output in &graph.outputs {
             kept[output.index()] = true;
@@ -57,7 +58,6 @@ impl<'a> Builder<'a> {
             facts,
             order,
             kept,
-            tapped,
             absorbed: vec![false; graph.node_capacity()],
             slot_of: vec![None; values],
             slots: Vec::new(),
@@ -191,6 +191,11 @@ impl<'a> Builder<'a> {
                     return Err(Error::new(ErrorKind::Graph, format!("value '{}' is an input of another graph", graph.value(value).name)));
                 }
             },
+            (None, Definition::Removed) => {
+                let message =
+                    format!("constant '{}' is kept only in packed weights, but its node is not one that they fit", graph.value(value).name);
+                return Err(Error::new(ErrorKind::Graph, message));
+            }
             (None, _) => {
                 return Err(Error::new(ErrorKind::Graph, format!("value '{}' is used but never computed", graph.value(value).name)));
             }
@@ -213,6 +218,46 @@ impl<'a> Builder<'a> {
         id
     }
 
+    /// A new slot in the arena for a float output whose shape is known.
+    pub(super) fn output(&mut self, value: ValueId) -> Result<SlotId> {
+        let name = &self.program.graph.value(value).name;
+        let shape = self.facts.shape(value).ok_or_else(|| Error::new(ErrorKind::Shape, format!("the shape of '{name}' is not known")))?;
+        let id = self.temporary(shape)?;
+        self.slot_of[value.index()] = Some(id);
+        Ok(id)
+    }
+
+    /// A new slot in the arena for floats that are no value of the graph.
+    pub(super) fn temporary(&mut self, shape: Vec<usize>) -> Result<SlotId> {
+        let len = element_count(&shape).ok_or_else(|| Error::new(ErrorKind::Limit, format!("the shape {shape:?} overflows")))?;
+        let id = self.push(Some(DType::F32), Some(shape), Storage::Arena(self.buffers.len()));
+        self.buffers.push(len);
+        Ok(id)
+    }
+
+    /// A slot for numbers that are no value of the graph.
+    pub(super) fn constant(&mut self, tensor: Tensor) -> SlotId {
+        self.push(Some(tensor.dtype()), Some(tensor.shape().to_vec()), Storage::Constant(tensor))
+    }
+
+    /// The same memory under another shape of as many elements.
+    pub(super) fn reshaped(&mut self, slot: SlotId, shape: Option<Vec<usize>>) -> SlotId {
+        let Slot { dtype, storage, .. } = self.slots[slot.0].clone();
+        self.push(dtype, shape, storage)
+    }
+
+    /// Makes an output the same memory as a slot, under the output's own shape.
+    pub(super) fn alias(&mut self, node: NodeId, slot: SlotId, value: ValueId) {
+        let id = self.reshaped(slot, self.facts.shape(value));
+        self.slot_of[value.index()] = Some(id);
+        self.emit(node, Kernel::Alias, vec![Some(slot)], vec![id]);
+    }
+
+    /// The shape of a slot that is known to have one.
+    pub(super) fn shape_of(&self, slot: SlotId) -> &[usize] {
+        self.slots[slot.0].shape.as_deref().unwrap_or_default()
+    }
+
     /// Appends a step.
     pub(super) fn emit(&mut self, node: NodeId, kernel: Kernel, inputs: Vec<Option<SlotId>>, outputs: Vec<SlotId>) {
         self.steps.push(Step { node, kernel, inputs, outputs, in_place: None, taps: Vec::new(), frees: Vec::new() });
@@ -221,6 +266,60 @@ impl<'a> Builder<'a> {
     /// The element type of a value, if it is known.
     pub(super) fn dtype(&self, value: ValueId) -> Option<DType> {
         self.facts.ty(value).map(|ty| ty.dtype)
+    }
+
+    /// The shape of a value, if it is `f32` and all of its shape is known.
+    pub(super) fn float_shape(&self, value: ValueId) -> Option<Vec<usize>> {
+        self.facts.shape(value).filter(|_| self.dtype(value) == Some(DType::F32))
+    }
+
+    /// The elements of an input, if they are known before the run.
+    pub(super) fn known(&self, node: &Node, index: usize) -> Option<&Tensor> {
+        self.facts.constant(self.program, node.input(index)?)
+    }
+
+    /// Whether nothing reads a value.
+    pub(super) fn unused(&self, value: ValueId) -> bool {
+        self.program.uses[value.index()].is_empty() && !self.kept[value.index()]
+    }
+
+    /// Whether a value must exist because it is an output of the graph or tapped.
+    pub(super) fn is_kept(&self, value: ValueId) -> bool {
+        self.kept[value.index()]
+    }
+
+    /// Marks a node as done by another's step.
+    pub(super) fn absorb(&mut self, node: NodeId) {
+        self.absorbed[node.index()] = true;
+    }
+
+    /// Takes over the activations that follow a node and nothing else sees: the limits of what the node's kernel is to
+    /// write, its own among them, and the value that this is.
+    pub(super) fn absorb_activation(&mut self, node: &Node) -> (kernels::Clamp, ValueId) {
+        let graph = &self.program.graph;
+        let (mut clamp, mut value) = (node.op.activation().unwrap_or(Clamp::NONE), node.outputs[0]);
+        while let ([only], false) = (self.program.uses[value.index()].as_slice(), self.kept[value.index()]) {
+            let next = graph.node(only.node);
+            let limits = match &next.op {
+                Op::Unary(op) => op.as_clamp(),
+                Op::Clip if only.index == 0 => self.clip_limits(next),
+                _ => None,
+            };
+            let Some(limits) = limits else { break };
+            clamp = clamp.then(limits);
+            self.absorbed[only.node.index()] = true;
+            value = next.outputs[0];
+        }
+        (kernels::Clamp { min: clamp.min, max: clamp.max }, value)
+    }
+
+    /// The limits of a `Clip`, if they are known before the run.
+    pub(super) fn clip_limits(&self, node: &Node) -> Option<Clamp> {
+        let limit = |i: usize, absent: f32| match node.input(i) {
+            None => Some(absent),
+            Some(_) => self.known(node, i).filter(|t| t.dtype() == DType::F32 && t.len() == 1).map(|t| t.to_f32()[0]),
+        };
+        Some(Clamp { min: limit(1, Clamp::NONE.min)?, max: limit(2, Clamp::NONE.max)? })
     }
 
     fn push(&mut self, dtype: Option<DType>, shape: Option<Vec<usize>>, storage: Storage) -> SlotId {

@@ -1,11 +1,14 @@
 //! The part of a session that no shape changes.
 //!
-//! In: a graph. Out: a [`Program`]: the session's own copy of it, with what depends on constants alone folded.
+//! In: a graph. Out: a [`Program`]: the session's own copy of it, with what depends on constants alone folded and weights
+//! packed. A constant that only packed weights need is let go of, unless shapes may depend on data: then a node may have
+//! to be evaluated after all.
 
-use fewbit_ir::{Definition, Graph, NodeId, Use};
+use fewbit_ir::{Definition, Graph, NodeId, Op, Use, ValueId};
 use fewbit_kernels::Isa;
 use fewbit_tensor::{DType, Tensor};
 
+use super::pack::{Packed, pack};
 use crate::{Error, ErrorKind, Result, evaluate};
 
 /// A graph ready to be planned.
@@ -17,6 +20,8 @@ pub(super) struct Program {
     pub(super) order: Vec<NodeId>,
     /// The uses of every value by the nodes that are left.
     pub(super) uses: Vec<Vec<Use>>,
+    /// Packed weights by [`NodeId::index`].
+    pub(super) packed: Vec<Option<Packed>>,
     /// The instructions that kernels use.
     pub(super) isa: Isa,
 }
@@ -26,9 +31,17 @@ impl Program {
         let isa = Isa::detect().map_err(|e| Error::new(ErrorKind::Value, e.to_string()))?;
         let mut graph = graph.clone();
         let order = fold_constants(&mut graph)?;
-        align_constants(&mut graph)?;
         let uses = graph.uses();
-        Ok(Self { graph, order, uses, isa })
+        let mut packed = vec![None; graph.node_capacity()];
+        for &id in &order {
+            let node = graph.node(id);
+            packed[id.index()] = pack(&graph, node).map_err(|e| e.at(node))?;
+        }
+        if !shapes_depend_on_data(&graph, &order) {
+            drop_packed_constants(&mut graph, &uses, &packed);
+        }
+        align_constants(&mut graph)?;
+        Ok(Self { graph, order, uses, packed, isa })
     }
 }
 
@@ -86,4 +99,45 @@ fn align_constants(graph: &mut Graph) -> Result<()> {
         graph.value_mut(id).definition = Definition::Constant(Tensor::from_vec(shape, data)?);
     }
     Ok(())
+}
+
+/// Lets go of constants that are in packed weights and nowhere else.
+fn drop_packed_constants(graph: &mut Graph, uses: &[Vec<Use>], packed: &[Option<Packed>]) {
+    let in_weights = |u: &Use| packed[u.node.index()].as_ref().is_some_and(|p| u.index == 1 || (u.index == 2 && p.bias));
+    let constants: Vec<ValueId> =
+        graph.values().filter(|(_, v)| matches!(v.definition, Definition::Constant(_))).map(|(id, _)| id).collect();
+    for id in constants {
+        let uses = &uses[id.index()];
+        if !uses.is_empty() && !graph.is_output(id) && uses.iter().all(in_weights) {
+            graph.value_mut(id).definition = Definition::Removed;
+        }
+    }
+}
+
+/// Whether the shape of some node's output may depend on more than the shapes of the graph's inputs.
+fn shapes_depend_on_data(graph: &Graph, order: &[NodeId]) -> bool {
+    // Whether a value is known once shapes are.
+    let mut follows: Vec<bool> = vec![false; graph.value_capacity()];
+    for (id, value) in graph.values() {
+        follows[id.index()] = matches!(value.definition, Definition::Constant(_));
+    }
+    for &id in order {
+        let node = graph.node(id);
+        let shaping_inputs = match &node.op {
+            Op::NonZero | Op::If(_) | Op::Loop(_) | Op::Custom(_) => return true,
+            Op::ConstantOfShape => 0..1,
+            Op::Range => 0..3,
+            Op::Reshape(_) | Op::Squeeze | Op::Unsqueeze | Op::Expand | Op::Tile => 1..2,
+            Op::TopK(_) | Op::Reduce(_) | Op::Split(_) | Op::OneHot(_) => 1..2,
+            Op::Pad(_) | Op::Resize(_) => 1..4,
+            Op::Slice => 1..5,
+            _ => 0..0,
+        };
+        if shaping_inputs.filter_map(|i| node.input(i)).any(|v| !follows[v.index()]) {
+            return true;
+        }
+        let known = matches!(node.op, Op::Shape(_) | Op::Size) || node.inputs.iter().flatten().all(|v| follows[v.index()]);
+        node.outputs.iter().for_each(|v| follows[v.index()] = known);
+    }
+    false
 }

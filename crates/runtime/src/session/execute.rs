@@ -3,12 +3,14 @@
 //! In: a plan, a workspace and input tensors. Out: output tensors, taps on the way. The order of steps is that of the
 //! plan; threads work within steps, never across them.
 
+use std::borrow::Cow;
+
 use fewbit_ir::ValueId;
 use fewbit_tensor::Tensor;
 
 use super::compile::Program;
-use super::kernel::Kernel;
-use super::plan::{Plan, SlotId, Step, Storage};
+use super::kernel::{Kernel, Operands};
+use super::plan::{Plan, Slot, SlotId, Step, Storage};
 use super::{TapView, Workspace};
 use crate::{Error, ErrorKind, Result, evaluate};
 
@@ -17,10 +19,8 @@ type Sink<'s> = &'s mut dyn FnMut(ValueId, TapView<'_>) -> Result<()>;
 pub(super) fn run(program: &Program, plan: &Plan, workspace: &mut Workspace, inputs: &[Tensor], sink: Sink<'_>) -> Result<Vec<Tensor>> {
     workspace.heap.clear();
     workspace.heap.resize(plan.heap, None);
-    if workspace.arena.len() < plan.arena {
-        workspace.arena.resize(plan.arena, 0.0);
-    }
-    let mut run = Run { program, plan, workspace, inputs };
+    let base = workspace.reserve(plan.arena);
+    let mut run = Run { program, plan, workspace, base, inputs };
     let result = run.all(sink);
     run.workspace.heap.clear();
     result
@@ -31,6 +31,8 @@ struct Run<'a> {
     program: &'a Program,
     plan: &'a Plan,
     workspace: &'a mut Workspace,
+    /// Where the plan's arena starts in the workspace's.
+    base: usize,
     inputs: &'a [Tensor],
 }
 
@@ -54,6 +56,24 @@ impl Run<'_> {
     fn step(&mut self, step: &Step) -> Result<()> {
         match &step.kernel {
             Kernel::Evaluate => self.evaluate(step),
+            Kernel::Alias => Ok(()),
+            kernel => {
+                let [output] = step.outputs[..] else { return Err(missing()) };
+                let output = &self.plan.slots[output.0];
+                let (Storage::Arena(start), len) = (&output.storage, output.len()) else { return Err(missing()) };
+                let (before, rest) = self.workspace.arena[self.base..].split_at_mut(*start);
+                let (output, after) = rest.split_at_mut(len);
+                let memory = Memory {
+                    slots: &self.plan.slots,
+                    step,
+                    inputs: self.inputs,
+                    heap: &self.workspace.heap,
+                    before,
+                    after,
+                    skipped: start + len,
+                };
+                kernel.run(self.program.isa, &memory, step.in_place, output)
+            }
         }
     }
 
@@ -78,40 +98,84 @@ impl Run<'_> {
     fn show(&self, taps: &[(ValueId, SlotId)], sink: Sink<'_>) -> Result<()> {
         for &(value, id) in taps {
             let slot = &self.plan.slots[id.0];
-            match (&slot.storage, &slot.shape) {
-                (Storage::Input(i), _) => sink(value, TapView::of_tensor(&self.inputs[*i]))?,
-                (Storage::Constant(tensor), _) => sink(value, TapView::of_tensor(tensor))?,
-                (Storage::Heap(_), _) => sink(value, TapView::of_tensor(self.heap(id).ok_or_else(missing)?))?,
-                (Storage::Arena(start), Some(shape)) => {
-                    let len = shape.iter().product::<usize>();
-                    sink(value, TapView::of_floats(shape, &self.workspace.arena[*start..start + len]))?;
+            let view = match &slot.storage {
+                Storage::Arena(start) => TapView::of_floats(slot.shape.as_deref().ok_or_else(missing)?, self.floats(*start, slot)),
+                Storage::Input(_) | Storage::Constant(_) | Storage::Heap(_) => {
+                    let tensor = self.stored(slot).ok_or_else(missing)?;
+                    TapView::of_tensor(slot.shape.as_deref().unwrap_or(tensor.shape()), tensor)
                 }
-                (Storage::Arena(_), None) => return Err(missing()),
-            }
+            };
+            sink(value, view)?;
         }
         Ok(())
     }
 
-    fn heap(&self, id: SlotId) -> Option<&Tensor> {
-        match self.plan.slots[id.0].storage {
-            Storage::Heap(i) => self.workspace.heap[i].as_ref(),
-            Storage::Input(_) | Storage::Constant(_) | Storage::Arena(_) => None,
+    fn floats(&self, start: usize, slot: &Slot) -> &[f32] {
+        &self.workspace.arena[self.base + start..][..slot.len()]
+    }
+
+    /// The tensor of a slot that is not in the arena.
+    fn stored<'s>(&'s self, slot: &'s Slot) -> Option<&'s Tensor> {
+        match &slot.storage {
+            Storage::Input(i) => self.inputs.get(*i),
+            Storage::Constant(tensor) => Some(tensor),
+            Storage::Heap(i) => self.workspace.heap[*i].as_ref(),
+            Storage::Arena(_) => None,
         }
+    }
+
+    fn heap(&self, id: SlotId) -> Option<&Tensor> {
+        let slot = &self.plan.slots[id.0];
+        self.stored(slot).filter(|_| matches!(slot.storage, Storage::Heap(_)))
     }
 
     /// A slot's content as a tensor; copied where it lies in the arena.
     fn tensor(&self, id: SlotId) -> Result<Tensor> {
         let slot = &self.plan.slots[id.0];
         match (&slot.storage, &slot.shape) {
-            (Storage::Input(i), _) => Ok(self.inputs[*i].clone()),
-            (Storage::Constant(tensor), _) => Ok(tensor.clone()),
-            (Storage::Heap(_), _) => self.heap(id).cloned().ok_or_else(missing),
-            (Storage::Arena(start), Some(shape)) => {
-                let len = shape.iter().product::<usize>();
-                Ok(Tensor::from_vec(shape.as_slice(), self.workspace.arena[*start..start + len].to_vec())?)
+            (Storage::Arena(start), Some(shape)) => Ok(Tensor::from_vec(shape.as_slice(), self.floats(*start, slot).to_vec())?),
+            _ => {
+                let tensor = self.stored(slot).ok_or_else(missing)?;
+                match &slot.shape {
+                    Some(shape) if shape != tensor.shape() => Ok(tensor.reshaped(shape.as_slice())?),
+                    _ => Ok(tensor.clone()),
+                }
             }
-            (Storage::Arena(_), None) => Err(missing()),
         }
+    }
+}
+
+/// What a kernel reads while its output is borrowed.
+struct Memory<'a> {
+    slots: &'a [Slot],
+    step: &'a Step,
+    inputs: &'a [Tensor],
+    heap: &'a [Option<Tensor>],
+    /// The arena before the output.
+    before: &'a [f32],
+    /// The arena after the output.
+    after: &'a [f32],
+    /// Where `after` starts.
+    skipped: usize,
+}
+
+impl Operands for Memory<'_> {
+    fn floats(&self, index: usize) -> Result<Cow<'_, [f32]>> {
+        let slot = self.step.inputs.get(index).copied().flatten().map(|id| &self.slots[id.0]).ok_or_else(missing)?;
+        let tensor = match &slot.storage {
+            Storage::Arena(start) => {
+                let (part, start) = if *start < self.skipped { (self.before, *start) } else { (self.after, start - self.skipped) };
+                return part.get(start..start + slot.len()).map(Cow::Borrowed).ok_or_else(missing);
+            }
+            Storage::Input(i) => self.inputs.get(*i),
+            Storage::Constant(tensor) => Some(tensor),
+            Storage::Heap(i) => self.heap[*i].as_ref(),
+        };
+        Ok(tensor.ok_or_else(missing)?.elements::<f32>()?)
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.step.inputs.get(index).is_some_and(Option::is_some)
     }
 }
 

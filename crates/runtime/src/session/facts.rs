@@ -26,10 +26,9 @@ impl Facts {
     pub(super) fn new(program: &Program, order: &[NodeId], shapes: &[Vec<usize>]) -> Result<Self> {
         let graph = &program.graph;
         let mut facts = Self { types: vec![None; graph.value_capacity()], folded: vec![None; graph.value_capacity()] };
-        for (id, value) in graph.values() {
-            if graph.producer(id).is_none() {
-                facts.types[id.index()].clone_from(&value.ty);
-            }
+        let sources = order.iter().flat_map(|id| graph.node(*id).inputs.iter().flatten());
+        for &id in sources.chain(&graph.inputs).chain(&graph.outputs).filter(|v| graph.producer(**v).is_none()) {
+            facts.types[id.index()].clone_from(&graph.value(id).ty);
         }
         for (id, shape) in graph.inputs.iter().zip(shapes) {
             let ty = &mut facts.types[id.index()];
@@ -68,7 +67,7 @@ impl Facts {
     /// The outputs of a node that depends on shapes and constants alone, if they are small.
     fn fold(&self, program: &Program, node: &Node, types: &[Option<TensorType>]) -> Result<Option<Vec<Tensor>>> {
         match &node.op {
-            Op::Shape(op) => return Ok(node.input(0).and_then(|x| self.shape(x)).map(|shape| vec![dimensions(*op, shape)])),
+            Op::Shape(op) => return Ok(node.input(0).and_then(|x| self.shape(x)).map(|shape| vec![dimensions(*op, &shape)])),
             Op::Size => {
                 let count = node.input(0).and_then(|x| element_count(&self.shape(x)?));
                 return Ok(count.map(|n| vec![Tensor::scalar(n as i64)]));
@@ -109,9 +108,6 @@ impl Facts {
 }
 
 /// What `Shape` gives for a tensor of that shape.
-fn dimensions(op: Shape, shape: Vec<usize>) -> Tensor {
-    let rank = shape.len() as i64;
-    let bound = |i: i64| (if i < 0 { i.saturating_add(rank) } else { i }).clamp(0, rank) as usize;
-    let (start, end) = (bound(op.start), op.end.map_or(shape.len(), bound));
-    Tensor::vector(shape[start..end.max(start)].iter().map(|&n| n as i64).collect::<Vec<_>>())
+fn dimensions(op: Shape, shape: &[usize]) -> Tensor {
+    Tensor::vector(shape[op.range(shape.len())].iter().map(|&n| n as i64).collect::<Vec<_>>())
 }

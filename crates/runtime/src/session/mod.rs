@@ -42,13 +42,17 @@
 //! stands only what makes it fast, and any operator without a kernel of its own is evaluated there.
 
 mod arena;
+mod broadcast;
 mod builder;
 mod compile;
+mod copy;
+mod describe;
 mod execute;
 mod facts;
 mod interface;
 mod kernel;
 mod lower;
+mod pack;
 mod plan;
 mod tap;
 mod workspace;
@@ -58,6 +62,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use fewbit_ir::{Graph, ValueId};
 use fewbit_tensor::Tensor;
 
+pub use describe::{Place, Schedule, ScheduledStep, ScheduledTensor};
 pub use plan::Plan;
 pub use tap::TapView;
 pub use workspace::Workspace;
@@ -152,6 +157,12 @@ impl Session {
         let at = plans.iter().position(|p| p.taps() == taps && p.input_shapes().iter().enumerate().all(|(i, s)| s == shape(i)))?;
         plans[..=at].rotate_right(1);
         Some(Arc::clone(&plans[0]))
+    }
+
+    /// Bytes of the largest arena among the plans that are kept: what each workspace holds beside the constants that all
+    /// share. What operators without a kernel allocate is not among them, see [`Workspace::peak_bytes`].
+    pub fn peak_bytes(&self) -> usize {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|p| p.arena_bytes()).max().unwrap_or(0)
     }
 
     /// Puts named tensors into the order of the graph's inputs.

@@ -40,6 +40,13 @@ pub(super) struct Slot {
     pub(super) storage: Storage,
 }
 
+impl Slot {
+    /// Number of elements, if the shape is known.
+    pub(super) fn len(&self) -> usize {
+        self.shape.iter().flatten().product()
+    }
+}
+
 /// A place in memory.
 #[derive(Clone, Debug)]
 pub(super) enum Storage {

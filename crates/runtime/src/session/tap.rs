@@ -27,8 +27,9 @@ impl<'a> TapView<'a> {
         Self { shape, data: Data::F32(data) }
     }
 
-    pub(super) fn of_tensor(tensor: &'a Tensor) -> Self {
-        Self { shape: tensor.shape(), data: Data::Tensor(tensor) }
+    /// `shape` has as many elements as the tensor.
+    pub(super) fn of_tensor(shape: &'a [usize], tensor: &'a Tensor) -> Self {
+        Self { shape, data: Data::Tensor(tensor) }
     }
 
     /// Element type.
@@ -67,7 +68,7 @@ impl<'a> TapView<'a> {
     pub fn to_tensor(&self) -> Result<Tensor> {
         Ok(match self.data {
             Data::F32(data) => Tensor::from_vec(self.shape, data.to_vec())?,
-            Data::Tensor(tensor) => tensor.clone(),
+            Data::Tensor(tensor) => tensor.reshaped(self.shape)?,
         })
     }
 }

@@ -1,9 +1,22 @@
 //! Turns nodes into steps.
 //!
-//! In: a node whose inputs have slots. Out: steps that fill the slots of its outputs. A node that no function here takes
-//! is evaluated by [`crate::ops`].
+//! In: a node whose inputs have slots. Out: steps that fill the slots of its outputs. Each file takes a family of
+//! operators and says whether a kernel computes the node as it stands; [`crate::ops`] evaluates the others. A function
+//! that says no has emitted nothing.
+//!
+//! To add an operator: a function in its family's file and its line in [`lower`].
 
-use fewbit_ir::{Node, NodeId};
+mod convolution;
+mod elementwise;
+mod moving;
+mod normalization;
+mod permuted;
+mod pooling;
+mod product;
+mod quantization;
+mod reduction;
+
+use fewbit_ir::{Node, NodeId, Op};
 
 use super::builder::Builder;
 use super::kernel::Kernel;
@@ -11,7 +24,37 @@ use crate::Result;
 
 /// Appends the steps of a node.
 pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> {
-    evaluated(b, id, node)
+    let done = match &node.op {
+        Op::Unary(op) => elementwise::unary(b, id, node, *op)?,
+        Op::Binary(op) => elementwise::binary(b, id, node, *op)?,
+        Op::Variadic(op) => elementwise::variadic(b, id, node, *op)?,
+        Op::Clip => elementwise::clip(b, id, node)?,
+        Op::PRelu => elementwise::p_relu(b, id, node)?,
+        Op::Conv(op) => convolution::conv(b, id, node, op)?,
+        Op::ConvTranspose(op) => convolution::conv_transpose(b, id, node, op)?,
+        Op::Gemm(op) => product::gemm(b, id, node, *op)?,
+        Op::MatMul(_) => product::matmul(b, id, node)?,
+        Op::Pool(op) => pooling::pool(b, id, node, op)?,
+        Op::GlobalPool(op) => pooling::global_pool(b, id, node, *op)?,
+        Op::BatchNormalization(op) => normalization::batch(b, id, node, *op)?,
+        Op::LayerNormalization(op) => normalization::layer(b, id, node, *op)?,
+        Op::InstanceNormalization(op) => normalization::instance(b, id, node, *op)?,
+        Op::Softmax(op) => normalization::softmax(b, id, node, *op, false)?,
+        Op::LogSoftmax(op) => normalization::softmax(b, id, node, *op, true)?,
+        Op::Reduce(op) => reduction::reduce(b, id, node, *op)?,
+        Op::Identity | Op::Dropout | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze => moving::alias(b, id, node)?,
+        Op::Transpose(op) => moving::transpose(b, id, node, op)?,
+        Op::Concat(op) => moving::concat(b, id, node, *op)?,
+        Op::Split(op) => moving::split(b, id, node, *op)?,
+        Op::Slice => moving::slice(b, id, node)?,
+        Op::Pad(op) => moving::pad(b, id, node, *op)?,
+        Op::Expand => moving::expand(b, id, node)?,
+        Op::Tile => moving::tile(b, id, node)?,
+        Op::Resize(op) => moving::resize(b, id, node, op)?,
+        Op::QuantizeLinear(op) => quantization::fake_quantize(b, id, node, *op)?,
+        _ => false,
+    };
+    if done { Ok(()) } else { evaluated(b, id, node) }
 }
 
 /// One step that evaluates the node on tensors.

@@ -1,4 +1,7 @@
-//! Graphs run by a session against the interpreter.
+//! Graphs run by a session against the interpreter, and which kernels a session takes for them.
+
+mod lowering;
+mod memory;
 
 use fewbit_ir::op::Unary;
 use fewbit_ir::{Dim, Graph, Op, TensorType, ValueId};
@@ -10,6 +13,17 @@ use crate::{Error, ErrorKind, interpret};
 /// A float input of that shape.
 fn input(g: &mut Graph, name: &str, shape: &[usize]) -> ValueId {
     g.add_input(name, Some(TensorType::fixed(DType::F32, shape)))
+}
+
+/// A float constant of that shape.
+fn constant(g: &mut Graph, name: &str, shape: &[usize]) -> ValueId {
+    let tensor = floats(shape);
+    g.add_constant(name, tensor)
+}
+
+/// An integer constant.
+fn integers(g: &mut Graph, name: &str, values: &[i64]) -> ValueId {
+    g.add_constant(name, Tensor::vector(values))
 }
 
 /// Floats in [−2, 2] that differ from place to place.
@@ -54,11 +68,20 @@ fn close(name: &str, got: &[Tensor], expected: &[Tensor]) {
     }
 }
 
+/// The kernels of a plan, an asterisk on those that work in place.
+fn kernels(g: &Graph, inputs: &[Tensor], taps: &[ValueId]) -> String {
+    let session = Session::new(g, SessionOptions::default()).unwrap();
+    let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
+    let plan = session.plan(&shapes, taps).unwrap();
+    let name = |s: &ScheduledStep| format!("{}{}", s.kernel, if s.in_place { "*" } else { "" });
+    session.describe(&plan).steps.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn interfaces_of_every_kind() {
     let mut g = Graph::new("g");
     let x = input(&mut g, "x", &[2, 3]);
-    let c = g.add_constant("c", floats(&[2, 3]));
+    let c = constant(&mut g, "c", &[2, 3]);
     let same = g.apply("same", Op::Identity, &[x]);
     let folded = g.apply("folded", Op::Identity, &[c]);
     g.outputs = vec![x, c, same, folded, same];
@@ -69,15 +92,30 @@ fn interfaces_of_every_kind() {
 fn shapes_may_change_between_runs() {
     let mut g = Graph::new("g");
     let x = g.add_input("x", Some(TensorType { dtype: DType::F32, dims: Some(vec![Dim::Symbol("N".into()), Dim::Known(3)]) }));
-    let y = g.apply("y", Op::Identity, &[x]);
+    let y = g.apply("y", Unary::Abs.into(), &[x]);
     g.outputs.push(y);
     let session = Session::new(&g, SessionOptions { plans: 2 }).unwrap();
     let mut workspace = Workspace::new();
     for n in [1, 5, 2, 1, 7] {
         let input = floats(&[n, 3]);
-        assert_eq!(session.run(&mut workspace, std::slice::from_ref(&input)).unwrap(), [input]);
+        let expected = interpret(&g, std::slice::from_ref(&input)).unwrap();
+        assert_eq!(session.run(&mut workspace, &[input]).unwrap(), expected);
     }
     assert_eq!(session.plans.lock().unwrap().iter().map(|p| p.input_shapes()[0][0]).collect::<Vec<_>>(), [7, 1]);
+}
+
+#[test]
+fn inputs_need_no_alignment() {
+    let mut g = Graph::new("g");
+    let x = input(&mut g, "x", &[2, 3]);
+    let y = g.apply("y", Unary::Abs.into(), &[x]);
+    g.outputs.push(y);
+    let aligned = floats(&[2, 3]);
+    for skip in 0..4 {
+        let padded = Tensor::vector([&vec![0_u8; skip][..], aligned.bytes()].concat());
+        let shifted = Tensor::new(DType::F32, [2, 3], padded.bytes().slice(skip..)).unwrap();
+        check("unaligned", &g, &[shifted], &[x, y]);
+    }
 }
 
 #[test]

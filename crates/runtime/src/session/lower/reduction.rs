@@ -1,0 +1,77 @@
+//! Reductions over neighbouring axes.
+
+use fewbit_ir::axis::resolve_axes;
+use fewbit_ir::op::{Reduce, ReduceKind};
+use fewbit_ir::{Node, NodeId};
+use fewbit_kernels as kernels;
+
+use super::super::builder::Builder;
+use super::super::kernel::Kernel;
+use crate::Result;
+
+pub(super) fn reduce(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Reduce) -> Result<bool> {
+    let kind = match op.kind {
+        ReduceKind::Sum => kernels::Reduce::Sum,
+        ReduceKind::Mean => kernels::Reduce::Mean,
+        ReduceKind::Max => kernels::Reduce::Max,
+        ReduceKind::Min => kernels::Reduce::Min,
+        ReduceKind::Prod => kernels::Reduce::Prod,
+        ReduceKind::L1 => kernels::Reduce::L1,
+        ReduceKind::L2 => kernels::Reduce::L2,
+        ReduceKind::LogSum => kernels::Reduce::LogSum,
+        ReduceKind::SumSquare => kernels::Reduce::SumSquare,
+        ReduceKind::LogSumExp => return Ok(false),
+    };
+    let Some(x) = node.input(0) else { return Ok(false) };
+    let (Some(shape), Some(_)) = (b.float_shape(x), b.float_shape(node.outputs[0])) else { return Ok(false) };
+    let axes = match (node.input(1), b.known(node, 1)) {
+        (None, _) => Vec::new(),
+        (Some(_), Some(axes)) => resolve_axes(&axes.to_i64_vec(), shape.len())?,
+        (Some(_), None) => return Ok(false),
+    };
+    let all = axes.is_empty() && !op.noop_with_empty_axes;
+    let Some(dims) = middle(&shape, |axis| all || axes.contains(&axis)) else { return Ok(false) };
+    let x = b.slot(x)?;
+    let y = b.output(node.outputs[0])?;
+    b.emit(id, Kernel::Reduce { op: kind, dims }, vec![Some(x)], vec![y]);
+    Ok(true)
+}
+
+/// The shape as what comes before, in and after the reduced axes, if those are neighbours but for axes of size 1.
+fn middle(shape: &[usize], reduced: impl Fn(usize) -> bool) -> Option<kernels::ReduceDims> {
+    let mut dims = kernels::ReduceDims { outer: 1, axis: 1, inner: 1 };
+    let mut begun = false;
+    for (axis, &size) in shape.iter().enumerate().filter(|(_, size)| **size != 1) {
+        match (reduced(axis), begun) {
+            (false, false) => dims.outer *= size,
+            (false, true) => dims.inner *= size,
+            (true, _) if dims.inner != 1 => return None,
+            (true, _) => {
+                dims.axis *= size;
+                begun = true;
+            }
+        }
+    }
+    Some(dims)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_axes_are_one() {
+        for (shape, axes, expected) in [
+            (&[2, 3, 4][..], &[1][..], Some((2, 3, 4))),
+            (&[2, 3, 4], &[0, 1, 2], Some((1, 24, 1))),
+            (&[2, 3, 4], &[], Some((24, 1, 1))),
+            (&[2, 3, 4], &[0, 2], None),
+            (&[1, 3, 4], &[0, 2], Some((3, 4, 1))),
+            (&[2, 3, 1, 4], &[1, 3], Some((2, 12, 1))),
+            (&[2, 0, 4], &[1], Some((2, 0, 4))),
+        ] {
+            let got = middle(shape, |axis| axes.contains(&axis)).map(|d| (d.outer, d.axis, d.inner));
+            assert_eq!(got, expected, "{shape:?} {axes:?}");
+        }
+    }
+}
