@@ -45,7 +45,8 @@ pub(crate) fn read(proto: Option<&TypeProto>) -> Result<Read> {
 fn read_dim(proto: &Dimension) -> Dim {
     match &proto.value {
         Some(DimensionValue::DimValue(n)) => usize::try_from(*n).map_or(Dim::Unknown, Dim::Known),
-        Some(DimensionValue::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
+        // Some exporters name every dimension that they do not know `?`: those are not all of one size.
+        Some(DimensionValue::DimParam(name)) if !name.is_empty() && name != "?" => Dim::Symbol(name.clone()),
         Some(DimensionValue::DimParam(_)) | None => Dim::Unknown,
     }
 }

@@ -182,8 +182,8 @@ impl Job<'_> {
         let data = self.open(float, on, limit)?;
         let written = reopen(&self.a.output)?;
         let result = evaluate(float, &written, &data, self.a.network.threads(), &self.progress)?;
-        let caveat = if self.a.validate.is_empty() { ", the calibration data: figures on it flatter (give --validate DATA)" } else { "" };
-        Ok((Some(result), Some(format!("{}{caveat}", data.describe()))))
+        let caveat = if self.a.validate.is_empty() { ", the calibration data, on which figures flatter (give --validate DATA)" } else { "" };
+        Ok((Some(result), Some(format!("{} samples of {}{caveat}", data.len(), on.join(" ")))))
     }
 }
 

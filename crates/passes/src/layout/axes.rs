@@ -47,6 +47,10 @@ pub(super) fn rename(graph: &Graph, node: &Node, rank: usize, forward: &[usize],
             let keep = reduce.keep_dims;
             return reduce_axes(graph, node, op, rank, forward, place, keep);
         }
+        Op::Squeeze => {
+            node.input(1)?;
+            return reduce_axes(graph, node, op, rank, forward, place, false);
+        }
         Op::Slice => {
             let starts = graph.constant_input(node, 1)?;
             let axes = match node.input(3) {

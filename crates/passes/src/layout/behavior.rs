@@ -53,9 +53,10 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
         | Op::Resize(_)
         | Op::CumSum(_)
         | Op::TopK(_)
+        | Op::Squeeze
         | Op::Tile => Axes,
         Op::Transpose(_) => Transpose,
-        Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze => Reshape,
+        Op::Reshape(_) | Op::Flatten(_) => Reshape,
         Op::Gemm(_)
         | Op::MatMul(_)
         | Op::LayerNormalization(_)

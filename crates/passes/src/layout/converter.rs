@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fewbit_ir::axis::{resolve_axis, resolve_permutation};
 use fewbit_ir::op::Layout;
-use fewbit_ir::{Graph, NodeId, Op, TensorType, ValueId};
+use fewbit_ir::{Graph, Node, NodeId, Op, TensorType, ValueId};
 use fewbit_runtime::evaluate;
 use fewbit_tensor::Tensor;
 
@@ -183,7 +183,7 @@ impl Converter {
                 Ok(())
             }
             Behavior::Reshape => {
-                let harmless = self.is_permuted(x) && reshapes_alike(graph, x, self.to);
+                let harmless = self.is_permuted(x) && speaks_of_no_axis(graph, graph.node(id)) && reshapes_alike(graph, x, self.to);
                 if harmless { Ok(()) } else { self.require_source_order(graph, id) }
             }
         }
@@ -315,6 +315,15 @@ fn per_tensor_dequantized(graph: &Graph, value: ValueId) -> Option<ValueId> {
     let integers = node.input(0)?;
     let one_scale = is_scalar(graph, node.input(1)?);
     (matches!(node.op, Op::DequantizeLinear(_)) && one_scale && graph.constant(integers).is_none()).then_some(integers)
+}
+
+/// Whether a reshaping node names none of its input's axes but the first.
+fn speaks_of_no_axis(graph: &Graph, node: &Node) -> bool {
+    match &node.op {
+        Op::Flatten(op) => op.axis == 1 || op.axis == 0,
+        Op::Reshape(op) => graph.constant_input(node, 1).is_some_and(|t| op.allow_zero || t.to_i64_vec().iter().skip(1).all(|n| *n != 0)),
+        _ => false,
+    }
 }
 
 /// Whether the elements of a permuted value lie in the same order as those of the source: true where either all

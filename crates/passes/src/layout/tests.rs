@@ -89,6 +89,24 @@ fn pooled_features_flatten_without_a_transpose() {
 }
 
 #[test]
+fn squeezed_axes_are_renamed() {
+    check(
+        last,
+        &format!(
+            "input x: f32[1,3,5,4]\nconst w: f32[2,3,3,3] = random 1\nconst hw: i64[2] = [2,3]\nconst last: i64[1] = [3]
+            y = {CONV} (x, w)
+            p = GlobalPool {{\"kind\":{{\"Max\":{{\"column_major_indices\":false}}}}}} (y)
+            a = Squeeze (p, hw)
+            b = Squeeze (p, last)
+            output a
+            output b"
+        ),
+        &["x_channels_last = Transpose", "y = Conv", "p = GlobalPool", "p_channels_first = Transpose", "a = Squeeze", "b = Squeeze"],
+        1e-5,
+    );
+}
+
+#[test]
 fn integers_are_transposed_rather_than_what_they_stand_for() {
     check(
         first,

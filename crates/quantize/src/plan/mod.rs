@@ -43,6 +43,7 @@ pub struct QuantPlan {
     /// Values that share a scale.
     pub groups: Vec<ScaleGroup>,
     group_of: BTreeMap<ValueId, usize>,
+    node_at: BTreeMap<NodeId, usize>,
 }
 
 /// The decision for one node.
@@ -154,6 +155,8 @@ pub enum FloatReason {
     NoKernel {
         /// The target.
         target: &'static str,
+        /// Bits of weights and of activations that were asked for.
+        bits: (u8, u8),
     },
     /// fewbit does not know what the operator means.
     Opaque,
@@ -176,6 +179,11 @@ pub enum FloatReason {
     FixedScale,
     /// It has no weights, and the recipe quantizes nothing else.
     NoWeights,
+    /// Its weights are so few that quantizing them saves nothing.
+    SmallWeight {
+        /// How many.
+        elements: usize,
+    },
 }
 
 impl QuantPlan {
@@ -206,13 +214,14 @@ impl QuantPlan {
             });
         }
         let group_of = groups.iter().enumerate().flat_map(|(i, g)| g.members.iter().map(move |v| (*v, i))).collect();
+        let node_at = nodes.iter().enumerate().map(|(i, n): (usize, &NodePlan)| (n.id, i)).collect();
         let (recipe, bias_correction) = (recipe.name.clone(), recipe.bias_correction);
-        Ok(Self { recipe, target: targets.name(), bias_correction, nodes, groups, group_of })
+        Ok(Self { recipe, target: targets.name(), bias_correction, nodes, groups, group_of, node_at })
     }
 
     /// The plan of a node.
     pub fn node(&self, id: NodeId) -> Option<&NodePlan> {
-        self.nodes.iter().find(|n| n.id == id)
+        self.nodes.get(*self.node_at.get(&id)?)
     }
 
     /// The index into [`groups`](Self::groups) of the group that a value belongs to.

@@ -121,7 +121,10 @@ impl std::fmt::Display for FloatReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Recipe => f.write_str("the recipe skips it"),
-            Self::NoKernel { target } => write!(f, "{target} has no integer kernel for it"),
+            Self::NoKernel { target, bits: (8, 8) } => write!(f, "{target} has no integer kernel for it"),
+            Self::NoKernel { target, bits: (weight, activation) } => {
+                write!(f, "{target} has no kernel for it with {weight}-bit weights and {activation}-bit activations")
+            }
             Self::Opaque => f.write_str("fewbit does not know the operator"),
             Self::NotFloat32 => f.write_str("its numbers are not known to be 32-bit floats"),
             Self::ComputedWeight => f.write_str("its weights are no float32 constant of a known form"),
@@ -131,6 +134,7 @@ impl std::fmt::Display for FloatReason {
             Self::FloatOutput => f.write_str("nothing that runs in integers reads its result"),
             Self::FixedScale => f.write_str("it would force a fixed scale upon values of other ranges"),
             Self::NoWeights => f.write_str("it has no weights"),
+            Self::SmallWeight { elements } => write!(f, "its {elements} weights are too few to be worth it"),
         }
     }
 }
