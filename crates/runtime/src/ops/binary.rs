@@ -131,14 +131,17 @@ fn bits(a: &Tensor, b: &Tensor, f: impl Fn(u64, u64) -> u64) -> Result<Tensor> {
     super::number::from_wrapped(dtype, shape, out)
 }
 
-/// Shifts by the type's width or more leave nothing.
+/// Bits that leave are lost; from the left come copies of the sign. A shift by a negative number, or by the type's width
+/// or more, leaves only those.
 fn shift(a: &Tensor, b: &Tensor, left: bool) -> Result<Tensor> {
-    if a.dtype().is_signed_integer() {
-        return Err(no_arithmetic(a.dtype()));
-    }
+    let signed = a.dtype().is_signed_integer();
     bits(a, b, |a, by| {
         let by = u32::try_from(by).unwrap_or(u32::MAX);
-        if left { a.checked_shl(by) } else { a.checked_shr(by) }.unwrap_or(0)
+        match (left, signed) {
+            (true, _) => a.checked_shl(by).unwrap_or(0),
+            (false, true) => (a as i64 >> by.min(63)) as u64,
+            (false, false) => a.checked_shr(by).unwrap_or(0),
+        }
     })
 }
 
@@ -174,6 +177,8 @@ mod tests {
             (Binary::BitwiseXor, ints(&[-1]), ints(&[5]), vec![-6.0]),
             (Binary::BitShift { left: true }, u(&[0x81, 1, 1]), u(&[1, 7, 8]), vec![2.0, 128.0, 0.0]),
             (Binary::BitShift { left: false }, u(&[0x81, 0xFF]), u(&[1, 200]), vec![64.0, 0.0]),
+            (Binary::BitShift { left: false }, ints(&[-8, 8, -8, 8]), ints(&[1, 1, 32, -1]), vec![-4.0, 4.0, -1.0, 0.0]),
+            (Binary::BitShift { left: true }, ints(&[1, -1]), ints(&[31, 32]), vec![f64::from(i32::MIN), 0.0]),
         ] {
             assert_eq!(binary(kind.into(), &x, &y).unwrap().to_f64_vec(), expected, "{kind:?} {x:?} {y:?}");
         }
@@ -189,7 +194,7 @@ mod tests {
             (Binary::Add, &ints(&[1, 2]), &ints(&[1, 2, 3]), ErrorKind::Shape),
             (Binary::And, &f, &f, ErrorKind::Type),
             (Binary::BitwiseAnd, &f, &f, ErrorKind::Unsupported),
-            (Binary::BitShift { left: true }, &ints(&[1]), &ints(&[1]), ErrorKind::Unsupported),
+            (Binary::BitShift { left: true }, &f, &f, ErrorKind::Unsupported),
         ] {
             assert_eq!(binary(kind.into(), x, y).unwrap_err().kind(), expected, "{kind:?}");
         }

@@ -1,7 +1,8 @@
 //! `Cast`, and the widening by which every operator computes on 16-bit floats.
 //!
-//! Floats become integers by truncation towards zero, and saturate where the integer type ends (ONNX leaves that
-//! undefined); NaN becomes 0. Integers become narrower by dropping bits. Anything that is not zero becomes `true`.
+//! Floats become integers by truncation towards zero. What is out of range ONNX leaves undefined: here it saturates, but
+//! in types of less than 8 bits the higher bits are dropped, as ONNX's tests have it; NaN becomes 0. Integers become
+//! narrower by dropping bits. Anything that is not zero becomes `true`.
 
 use fewbit_ir::Op;
 use fewbit_tensor::{DType, Tensor};
@@ -16,7 +17,7 @@ pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor> {
     if from == to {
         return Ok(x.clone());
     }
-    if to == DType::Bool || from.is_float() {
+    if to == DType::Bool || (from.is_float() && to.bits() >= 8) {
         return from_f64(to, x.shape(), &x.to_f64_vec());
     }
     let integers = x.to_i64_vec();
@@ -114,6 +115,7 @@ mod tests {
         for (x, to, expected) in [
             (Tensor::vector(vec![1.9_f32, -1.9, 3e9, f32::NAN]), DType::I32, vec![1.0, -1.0, f64::from(i32::MAX), 0.0]),
             (Tensor::vector(vec![-1.0_f32, 300.0]), DType::U8, vec![0.0, 255.0]),
+            (Tensor::vector(vec![-9.9_f32, 7.9]), DType::I4, vec![7.0, 7.0]),
             (Tensor::vector(vec![0.0_f32, -0.0, 0.1, f32::NAN]), DType::Bool, vec![0.0, 0.0, 1.0, 1.0]),
             (Tensor::vector(vec![300_i32, -1]), DType::U8, vec![44.0, 255.0]),
             (Tensor::vector(vec![7_i32, 8]), DType::I4, vec![7.0, -8.0]),

@@ -34,7 +34,9 @@ impl Groups {
         }
         let zero_points = match call.get(2) {
             Some(zero_point) => {
-                expect_shape("the zero point", zero_point, scale.shape())?;
+                if [zero_point.len(), scale.len()] != [1, 1] {
+                    expect_shape("the zero point", zero_point, scale.shape())?;
+                }
                 zero_point.to_i64_vec()
             }
             None => vec![0; scale.len()],
