@@ -1,11 +1,11 @@
 """Writes the ONNX backend's node tests, which the `onnx` package holds as Python code, as files.
 
-    python crates/fewbit/tests/onnx_node_tests.py FOLDER
+    python crates/fewbit/tests/onnx_node_tests/write_cases.py FOLDER
     FEWBIT_ONNX_TESTS=FOLDER cargo test -p fewbit --test onnx_node_tests
 
 Layout, as in the data folders that older releases of the package ship: `FOLDER/test_NAME/model.onnx` with
 `test_data_set_N/input_I.pb` and `output_I.pb`, each a TensorProto. Sequences, optionals and maps are written as their
-own protos under the same names. `tolerance.txt` holds `rtol atol` where a test does not use 1e-3 and 1e-7.
+own protos under the same names.
 """
 
 import sys
@@ -14,8 +14,6 @@ from pathlib import Path
 
 from onnx import TensorProto, numpy_helper
 from onnx.backend.test.loader import load_model_tests
-
-DEFAULT_TOLERANCE = (1e-3, 1e-7)
 
 
 def to_proto(value, info):
@@ -40,8 +38,6 @@ def main(folder: Path) -> None:
         at = folder / case.name
         at.mkdir(parents=True, exist_ok=True)
         (at / "model.onnx").write_bytes(case.model.SerializeToString())
-        if (case.rtol, case.atol) != DEFAULT_TOLERANCE:
-            (at / "tolerance.txt").write_text(f"{case.rtol} {case.atol}\n")
         for n, (inputs, outputs) in enumerate(case.data_sets):
             data = at / f"test_data_set_{n}"
             data.mkdir(exist_ok=True)
