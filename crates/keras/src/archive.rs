@@ -54,7 +54,9 @@ fn open_h5(bytes: Bytes) -> Result<Contents> {
     let root = weights.root()?;
     let text = |name| -> Result<_> { Ok(root.texts(name)?.unwrap_or_default().into_iter().next()) };
     let config = text("model_config")?.ok_or_else(|| {
-        Error::unsupported("the HDF5 file holds weights alone, without the model's configuration; save the whole model with model.save('model.keras')")
+        Error::unsupported(
+            "the HDF5 file holds weights alone, without the model's configuration; save the whole model with model.save('model.keras')",
+        )
     })?;
     let version = text("keras_version")?.unwrap_or_default();
     Ok(Contents { config: json("attribute 'model_config'", config.as_bytes())?, version, weights, naming: Naming::ByList })

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{compare, fixture, Records};
+use support::{Records, compare, fixture};
 
 /// Largest difference, relative to the largest output, that rounding explains.
 const EXACT: f32 = 1e-5;

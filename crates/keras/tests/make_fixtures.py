@@ -350,11 +350,15 @@ def archive():
 
 def nested_model(layers, keras):
     """A shared layer, models in models, models applied twice, several inputs and outputs."""
-    inner_in = layers.Input((4,), name="inner_in")
-    inner = keras.Model(inner_in, layers.Dense(4, name="d")(layers.BatchNormalization(name="n")(inner_in)), name="inner")
+
+    def block(name):
+        x = layers.Input((4,), name=f"{name}_in")
+        return keras.Model(x, layers.Dense(4, name="d")(layers.BatchNormalization(name="n")(x)), name=name)
+
     pair_in = [layers.Input((4,), name="p"), layers.Input((4,), name="q")]
-    pair_sum = inner(layers.Add(name="s")(pair_in))
+    pair_sum = block("deep")(layers.Add(name="s")(pair_in))
     pair = keras.Model(pair_in, [pair_sum, layers.Dense(2, name="half")(pair_sum)], name="pair")
+    inner = block("inner")
     chain = keras.Sequential([layers.Input((4,)), layers.Dense(4, name="c", activation="tanh"), layers.BatchNormalization(name="cn")], name="chain")
     a, b = layers.Input((4,), name="a"), layers.Input((4,), name="b")
     shared = layers.Dense(4, activation="relu", name="shared")

@@ -149,9 +149,11 @@ fn input_type(layer: &Layer) -> Result<TensorType> {
             return Err(Error::unsupported(format!("takes {key} tensors; use dense ones")));
         }
     }
-    let shape = a.get("batch_shape").or_else(|| a.get("batch_input_shape")).and_then(Value::as_array).ok_or_else(|| {
-        Error::unsupported("has no input shape; call the model on data, or give it a keras.Input, before saving it")
-    })?;
+    let shape = a
+        .get("batch_shape")
+        .or_else(|| a.get("batch_input_shape"))
+        .and_then(Value::as_array)
+        .ok_or_else(|| Error::unsupported("has no input shape; call the model on data, or give it a keras.Input, before saving it"))?;
     let dim = |(axis, value): (usize, &Value)| match (axis, value) {
         (0, Value::Null) => Ok(Dim::Symbol("batch".to_owned())),
         (_, Value::Null) => Ok(Dim::Unknown),
@@ -192,14 +194,8 @@ impl<'n> Schedule<'n> {
                 return Err(Error::format(format!("two layers are called '{}'", layer.name)));
             }
         }
-        let mut schedule = Self {
-            network,
-            index,
-            values: BTreeMap::new(),
-            missing: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            ready: BTreeSet::new(),
-        };
+        let mut schedule =
+            Self { network, index, values: BTreeMap::new(), missing: BTreeMap::new(), waiting: BTreeMap::new(), ready: BTreeSet::new() };
         for (i, layer) in network.layers.iter().enumerate() {
             for (n, call) in layer.calls.iter().enumerate() {
                 let needs = call.tensors().into_iter().map(|port| schedule.call(port)).collect::<Result<BTreeSet<_>>>()?;

@@ -54,14 +54,17 @@ impl<'s, 'f> Scope<'s, 'f> {
     /// An axis counted from the front; an error if the value has no such axis.
     pub(crate) fn axis(&self, value: ValueId, axis: i64) -> Result<usize> {
         let rank = self.rank(value)?;
-        let front = if axis < 0 { rank.checked_add_signed(isize::try_from(axis).unwrap_or(isize::MIN)) } else { usize::try_from(axis).ok() };
+        let front =
+            if axis < 0 { rank.checked_add_signed(isize::try_from(axis).unwrap_or(isize::MIN)) } else { usize::try_from(axis).ok() };
         front.filter(|axis| *axis < rank).ok_or_else(|| Error::format(format!("axis {axis} does not exist in {rank} dimensions")))
     }
 
     /// The size of an axis; an error if it is unknown.
     pub(crate) fn size(&self, value: ValueId, axis: usize) -> Result<usize> {
         let known = self.dims(value)?.get(axis).and_then(Dim::known);
-        known.ok_or_else(|| Error::unsupported(format!("the size of its input's axis {axis} must be known; give the keras.Input its full shape")))
+        known.ok_or_else(|| {
+            Error::unsupported(format!("the size of its input's axis {axis} must be known; give the keras.Input its full shape"))
+        })
     }
 
     pub(crate) fn dtype(&self, value: ValueId) -> Option<DType> {

@@ -7,8 +7,8 @@ use std::io::Read;
 use bytes::Bytes;
 use fewbit_tensor::{DType, element_count, strides};
 
-use super::cursor::Cursor;
 use super::File;
+use super::cursor::Cursor;
 use crate::{Error, Result};
 
 /// Levels of a B-tree.

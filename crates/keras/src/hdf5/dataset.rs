@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use fewbit_tensor::{DType, Tensor, element_count};
 
+use super::File;
 use super::chunked::Chunks;
 use super::cursor::Cursor;
 use super::datatype::{Class, DataType, dimensions};
 use super::header::{self, Message, kind};
-use super::File;
 use crate::{Error, Result};
 
 /// The elements of a dataset. `brain_float` says what two opaque bytes are.
@@ -26,7 +26,8 @@ pub(super) fn read(file: &File, messages: &[Message<'_>], brain_float: bool) -> 
     if element.big_endian && element.size > 1 && element.class != Class::Opaque {
         return Err(Error::unsupported("holds big-endian numbers; save the model again with Keras on a little-endian machine"));
     }
-    let len = element_count(&shape).and_then(|n| dtype.byte_len(n)).ok_or_else(|| Error::format(format!("shape {shape:?} is too large")))?;
+    let len =
+        element_count(&shape).and_then(|n| dtype.byte_len(n)).ok_or_else(|| Error::format(format!("shape {shape:?} is too large")))?;
     let bytes = match header::find(messages, kind::FILTERS) {
         Some(filters) => storage(file, &mut message(kind::LAYOUT, "layout")?, &shape, len, Some(filters.cursor()?), dtype)?,
         None => storage(file, &mut message(kind::LAYOUT, "layout")?, &shape, len, None, dtype)?,

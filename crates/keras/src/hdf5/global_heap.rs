@@ -1,7 +1,7 @@
 //! The global heap: where texts of variable length are.
 
-use super::cursor::Cursor;
 use super::File;
+use super::cursor::Cursor;
 use crate::{Error, Result};
 
 /// The object that a heap id (collection address and index) names.

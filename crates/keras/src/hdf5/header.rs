@@ -1,7 +1,7 @@
 //! Object headers: the messages that describe a group or a dataset.
 
-use super::cursor::Cursor;
 use super::File;
+use super::cursor::Cursor;
 use crate::{Error, Result};
 
 /// Kinds of message, as in the specification, section IV.A.2.

@@ -113,7 +113,8 @@ impl File {
 
     fn spend(&self, budget: &Cell<usize>, amount: usize, what: &str) -> Result<()> {
         let left = budget.get().checked_sub(amount);
-        budget.set(left.ok_or_else(|| Error::limit(format!("HDF5 file of {} bytes asks for far more {what} than that", self.bytes.len())))?);
+        budget
+            .set(left.ok_or_else(|| Error::limit(format!("HDF5 file of {} bytes asks for far more {what} than that", self.bytes.len())))?);
         Ok(())
     }
 

@@ -14,11 +14,7 @@ use crate::config::{Attributes, Layer};
 use crate::{Error, Result};
 
 pub(super) const KINDS: &[Kind] = &[
-    Kind {
-        classes: &["Activation"],
-        variables: no_variables,
-        build: |s, inputs| Activation::of(s)?.apply_or_identity(s, single(inputs)?),
-    },
+    Kind { classes: &["Activation"], variables: no_variables, build: |s, inputs| Activation::of(s)?.apply_or_identity(s, single(inputs)?) },
     Kind {
         classes: &["ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "Softmax"],
         variables: no_variables,
@@ -48,7 +44,11 @@ pub(super) enum Activation {
     /// `(x + √(x² + b)) / 2`.
     Squareplus(f32),
     /// `x` above the threshold, `slope · (x − threshold)` below.
-    Kinked { threshold: f32, slope: f32, max: f32 },
+    Kinked {
+        threshold: f32,
+        slope: f32,
+        max: f32,
+    },
 }
 
 impl Activation {
@@ -129,7 +129,11 @@ impl Activation {
             "ELU" => Self::Unary(Unary::Elu { alpha: a.float("alpha", 1.0)? }),
             "ThresholdedReLU" => Self::Unary(Unary::ThresholdedRelu { alpha: a.float("theta", 1.0)? }),
             "Softmax" => Self::Softmax(a.integers("axis")?.unwrap_or_else(|| vec![-1])),
-            _ => return Err(Error::unsupported(format!("a layer of class {class} as activation is not supported; make it a layer of its own"))),
+            _ => {
+                return Err(Error::unsupported(format!(
+                    "a layer of class {class} as activation is not supported; make it a layer of its own"
+                )));
+            }
         })
     }
 

@@ -29,9 +29,7 @@ pub(super) const KINDS: &[Kind] = &[
     },
     Kind {
         classes: &["SeparableConv1D", "SeparableConv2D", "SeparableConvolution1D", "SeparableConvolution2D"],
-        variables: |a| {
-            Ok(trained_if([("depthwise_kernel", true), ("pointwise_kernel", true), ("bias", a.flag("use_bias", true)?)]))
-        },
+        variables: |a| Ok(trained_if([("depthwise_kernel", true), ("pointwise_kernel", true), ("bias", a.flag("use_bias", true)?)])),
         build: |s, inputs| separable(s, single(inputs)?),
     },
 ];

@@ -58,7 +58,9 @@ fn layer(s: &mut Scope<'_, '_>, x: ValueId) -> Result<ValueId> {
     axes.sort_unstable();
     let first = axes.first().copied().unwrap_or(rank);
     if axes.is_empty() || !axes.iter().copied().eq(first..rank) {
-        return Err(Error::unsupported(format!("layer normalization over axes {axes:?} of {rank} is not supported; only over the last ones")));
+        return Err(Error::unsupported(format!(
+            "layer normalization over axes {axes:?} of {rank} is not supported; only over the last ones"
+        )));
     }
     let shape = axes.iter().map(|axis| s.size(x, *axis)).collect::<Result<Vec<_>>>()?;
     let scale = s.weight_or("gamma", &shape, 1.0)?;
