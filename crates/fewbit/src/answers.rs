@@ -81,6 +81,9 @@ impl Answers {
     }
 }
 
+/// Bytes of a `.npy` file before its dictionary.
+const NPY_PREFIX: usize = 10;
+
 /// The header of a `.npy` file of version 1.0 (NEP 1), padded to 64 bytes.
 fn npy_header(dtype: DType, shape: &[usize]) -> Result<Vec<u8>> {
     let descr = match dtype {
@@ -100,10 +103,9 @@ fn npy_header(dtype: DType, shape: &[usize]) -> Result<Vec<u8>> {
             return Err(Error::write(format!("numpy has no type for outputs of {dtype}")));
         }
     };
-    let sizes: String = shape.iter().map(|n| format!("{n},")).collect();
+    let sizes = shape.iter().fold(String::new(), |text, n| text + &n.to_string() + ",");
     let mut dict = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sizes}), }}");
-    const PREFIX: usize = 10;
-    let padding = 63 - (PREFIX + dict.len()) % 64;
+    let padding = 63 - (NPY_PREFIX + dict.len()) % 64;
     dict.extend(std::iter::repeat_n(' ', padding));
     dict.push('\n');
     let len = u16::try_from(dict.len()).map_err(|_| Error::write("an output has too many dimensions for numpy"))?;

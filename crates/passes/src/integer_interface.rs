@@ -33,7 +33,7 @@ fn convert_input(graph: &mut Graph, index: usize, dtype: DType, notes: &mut Note
     };
     // The interface gets a new value under the old name; what was the input becomes what it stands for.
     let real_name = graph.fresh_name(&format!("{name}_real"));
-    graph.value_mut(input).name = real_name.clone();
+    graph.value_mut(input).name = real_name;
     let dims = graph.value(input).ty.as_ref().and_then(|ty| ty.dims.clone());
     let integers = graph.add_input(name.clone(), Some(TensorType { dtype, dims }));
     graph.inputs.pop();
@@ -68,7 +68,7 @@ fn convert_output(graph: &mut Graph, index: usize, dtype: DType, notes: &mut Not
         let id = graph.add_node("", op.into(), vec![Some(output), Some(scale), Some(zero_point)], &[""]);
         graph.node(id).outputs[0]
     };
-    graph.value_mut(result).name = name.clone();
+    graph.value_mut(result).name.clone_from(&name);
     graph.outputs[index] = result;
     notes.applied(&name);
     Ok(())

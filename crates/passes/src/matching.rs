@@ -48,7 +48,7 @@ pub(crate) fn by_scalar(graph: &Graph, node: &Node) -> Option<(ValueId, f32)> {
 }
 
 /// The elementwise operator of two inputs that computes a value, unfused.
-pub(crate) fn binary<'a>(graph: &'a Graph, value: ValueId, kind: fewbit_ir::op::Binary) -> Option<&'a Node> {
+pub(crate) fn binary(graph: &Graph, value: ValueId, kind: fewbit_ir::op::Binary) -> Option<&Node> {
     let node = graph.node(graph.producer(value)?);
     match &node.op {
         Op::Binary(op) if op.kind == kind && op.activation.is_none() => Some(node),

@@ -1,21 +1,21 @@
 //! Image files to 8-bit pixels.
 //!
 //! In: a path and whether colour or grey is wanted. Out: rows of interleaved pixels. The format is told by the
-//! contents, not by the name. Sizes and allocations are bounded, whatever the file claims.
+//! contents, not by the name. The size of the file and the sides of the image are bounded here, and `image` allocates
+//! no more than its own default limit (512 MiB) whatever the file claims. That limit is not set here, because a decoder
+//! with other limits is a generic type, and all four decoders would be compiled once more with this crate.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use image::{DynamicImage, ImageReader, Limits};
+use image::DynamicImage;
 
 use super::settings::MAX_SIDE;
 use crate::{Error, Result};
 
 /// Largest image file that is read.
 const MAX_FILE: u64 = 128 << 20;
-
-/// Most bytes that decoding one image may take: a square of 8,192 pixels with four channels, or twice that in RGB.
-const MAX_DECODED: u64 = 256 << 20;
 
 /// An image: `channels` interleaved bytes per pixel, row by row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,18 +33,10 @@ impl Pixels {
         let damaged = |e: &dyn std::fmt::Display| {
             Error::data(format!("cannot decode {}: {e}; replace the file or take it out of the folder", path.display()))
         };
-        let file = read(path)?;
-        // Over bytes in memory, as `image` itself uses its decoders, so that they are not compiled a second time here.
-        let mut reader = ImageReader::new(Cursor::new(&file[..])).with_guessed_format().map_err(|e| damaged(&e))?;
-        let mut limits = Limits::default();
-        limits.max_image_width = Some(MAX_SIDE);
-        limits.max_image_height = Some(MAX_SIDE);
-        limits.max_alloc = Some(MAX_DECODED);
-        reader.limits(limits);
-        let decoded = reader.decode().map_err(|e| damaged(&e))?;
+        let decoded = image::load_from_memory(&read(path)?).map_err(|e| damaged(&e))?;
         let (width, height) = (decoded.width(), decoded.height());
-        if width == 0 || height == 0 {
-            return Err(damaged(&"it has no pixels"));
+        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+            return Err(damaged(&format!("it is {width}x{height} pixels, sides go from 1 to {MAX_SIDE}")));
         }
         let data = match (channels, decoded) {
             (1, DynamicImage::ImageLuma8(grey)) => grey.into_raw(),
@@ -56,12 +48,13 @@ impl Pixels {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let cannot = |e: std::io::Error| Error::read(format!("cannot read {}: {e}", path.display()));
-    let len = std::fs::metadata(path).map_err(cannot)?.len();
-    if len > MAX_FILE {
-        return Err(Error::data(format!("{}: {len} bytes are more than the {MAX_FILE} that are read of an image", path.display())));
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    read.map_err(|e| Error::read(format!("cannot read {}: {e}", path.display())))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Error::data(format!("{}: the file is longer than the {MAX_FILE} bytes that are read of an image", path.display())));
     }
-    std::fs::read(path).map_err(cannot)
+    Ok(bytes)
 }
 
 /// ITU-R 601 luma in 16-bit fixed point, the arithmetic of Pillow's `convert("L")`.

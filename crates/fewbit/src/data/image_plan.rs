@@ -6,14 +6,12 @@
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
-use fast_image_resize::pixels::{U8, U8x3};
-use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use fewbit_tensor::{DType, Tensor};
 
 use super::decode::Pixels;
 use super::layout::{ImageShape, Layout};
 use super::preprocess::Preprocess;
+use super::resample::bilinear;
 use super::settings::{ChannelOrder, MAX_SIDE, PerChannel, Resize, Scale, Size};
 use super::spec::InputSpec;
 use crate::{Error, Result};
@@ -196,7 +194,7 @@ fn centre(excess: u32) -> usize {
     (half + (excess & half & 1)) as usize
 }
 
-/// Bilinear with antialiasing, in the 8-bit arithmetic of Pillow.
+/// The image resized as asked; an error where a side gets too long.
 fn resized(pixels: Pixels, resize: Resize) -> std::result::Result<Pixels, String> {
     let Size { width, height } = match resize {
         Resize::Exact(size) => size,
@@ -217,19 +215,9 @@ fn resized(pixels: Pixels, resize: Resize) -> std::result::Result<Pixels, String
     if (width, height) == (pixels.width, pixels.height) {
         return Ok(pixels);
     }
-    let target = Size { width, height };
-    let data = if pixels.channels == 1 { resampled::<U8>(&pixels, target) } else { resampled::<U8x3>(&pixels, target) };
-    Ok(Pixels { width, height, channels: pixels.channels, data: data? })
-}
-
-/// Resamples pixels of one type. The types are named, because the resizer that takes any image compiles for all.
-fn resampled<P: PixelTrait>(pixels: &Pixels, to: Size) -> std::result::Result<Vec<u8>, String> {
-    let mut data = vec![0; to.width as usize * to.height as usize * pixels.channels];
-    let source = TypedImageRef::<P>::from_buffer(pixels.width, pixels.height, &pixels.data).map_err(|e| e.to_string())?;
-    let mut target = TypedImage::<P>::from_buffer(to.width, to.height, &mut data).map_err(|e| e.to_string())?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize_typed(&source, &mut target, &options).map_err(|e| e.to_string())?;
-    Ok(data)
+    let (from, to) = ((pixels.width as usize, pixels.height as usize), (width as usize, height as usize));
+    let data = if pixels.channels == 1 { bilinear::<1>(pixels.data, from, to) } else { bilinear::<3>(pixels.data, from, to) };
+    Ok(Pixels { width, height, channels: pixels.channels, data })
 }
 
 impl fmt::Display for ImagePlan {

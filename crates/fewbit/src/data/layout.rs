@@ -220,7 +220,7 @@ mod tests {
         let last = [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11].to_vec();
         assert_eq!(Fit::ToChannelsLast.apply(&[5, 2, 1, 3], 2, first.clone()), last);
         assert_eq!(Fit::ToChannelsFirst.apply(&[5, 1, 3, 2], 2, last), first);
-        assert_eq!(Fit::ToChannelsLast.apply(&[5, 2, 0, 3], 2, Vec::new()), []);
-        assert_eq!(Fit::ToChannelsFirst.apply(&[5, 0, 3, 2], 2, Vec::new()), []);
+        assert_eq!(Fit::ToChannelsLast.apply(&[5, 2, 0, 3], 2, Vec::new()), Vec::<u8>::new());
+        assert_eq!(Fit::ToChannelsFirst.apply(&[5, 0, 3, 2], 2, Vec::new()), Vec::<u8>::new());
     }
 }

@@ -26,6 +26,7 @@ mod npz;
 mod preprocess;
 #[cfg(test)]
 mod real_files;
+mod resample;
 mod settings;
 mod shard;
 mod source;

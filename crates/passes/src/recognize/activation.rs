@@ -191,7 +191,7 @@ fn gelu(graph: &Graph, node: &Node) -> Option<(Unary, ValueId)> {
 
 /// Whether a value is `√(2/π) · (x + 0.044715 x³)`, or `√(2/π) · x · (1 + 0.044715 x²)`.
 fn is_tanh_polynomial(graph: &Graph, value: ValueId, x: ValueId) -> bool {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     const CUBIC: f32 = 0.044_715;
     let cubic = |v: ValueId| {
         let node = graph.producer(v).map(|p| graph.node(p));

@@ -15,7 +15,7 @@ pub fn recognize_layer_norm(graph: &mut Graph, notes: &mut Notes) -> Result<()> 
     for id in graph.topological_order()? {
         if let Some(found) = find(graph, id) {
             notes.applied(&graph.node(id).name.clone());
-            replace(graph, id, found);
+            replace(graph, id, &found);
         } else {
             absorb_scale_and_bias(graph, id, notes);
         }
@@ -82,7 +82,7 @@ fn find(graph: &Graph, id: NodeId) -> Option<Found> {
     })
 }
 
-fn replace(graph: &mut Graph, id: NodeId, found: Found) {
+fn replace(graph: &mut Graph, id: NodeId, found: &Found) {
     let name = graph.value(graph.node(id).outputs[0]).name.clone();
     let scale = graph.add_constant(graph.fresh_name(&format!("{name}_scale")), Tensor::vector(vec![1.0_f32; found.width]));
     let node = graph.node_mut(id);
