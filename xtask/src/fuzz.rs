@@ -63,7 +63,11 @@ pub(crate) fn fuzz(executions: usize, only: Option<&str>, seed: u64) -> Result<(
             workers.into_iter().map(|w| w.join().unwrap_or_else(|_| bail!("a worker died"))).sum::<Result<usize>>()
         })?;
         let seconds = start.elapsed().as_secs_f64();
-        println!("{}: {executions} executions of {} seeds without a crash in {seconds:.0} s, {accepted} files accepted", reader.name, seeds.len());
+        println!(
+            "{}: {executions} executions of {} seeds without a crash in {seconds:.0} s, {accepted} files accepted",
+            reader.name,
+            seeds.len()
+        );
     }
     Ok(())
 }
@@ -105,7 +109,8 @@ fn seeds(reader: &Reader) -> Result<Vec<Vec<u8>>> {
         collect(&folder, reader.extensions, &mut files);
     }
     files.sort();
-    let mut seeds = files.iter().map(|f| std::fs::read(f).with_context(|| format!("cannot read {}", f.display()))).collect::<Result<Vec<_>>>()?;
+    let mut seeds =
+        files.iter().map(|f| std::fs::read(f).with_context(|| format!("cannot read {}", f.display()))).collect::<Result<Vec<_>>>()?;
     if reader.name == "onnx" {
         for text in SMALL_NETWORKS {
             let graph: Graph = text.parse()?;
@@ -174,7 +179,8 @@ impl Random {
 }
 
 /// Numbers at which sizes and offsets break.
-const INTERESTING: &[u64] = &[0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x7fff_ffff_ffff_ffff, u64::MAX];
+const INTERESTING: &[u64] =
+    &[0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x7fff_ffff_ffff_ffff, u64::MAX];
 
 fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut bytes = seeds[random.below(seeds.len())].clone();

@@ -70,7 +70,15 @@ impl Builder<'_> {
         Ok(if bounded { self.graph.apply(&format!("{norm}.relu6"), Op::from(Unary::Clamp(Clamp::RELU6)), &[x]) } else { x })
     }
 
-    fn inverted_residual(&mut self, input: ValueId, index: usize, channels: usize, out: usize, expansion: usize, stride: usize) -> Result<ValueId> {
+    fn inverted_residual(
+        &mut self,
+        input: ValueId,
+        index: usize,
+        channels: usize,
+        out: usize,
+        expansion: usize,
+        stride: usize,
+    ) -> Result<ValueId> {
         let name = format!("features.{index}.conv");
         let hidden = channels * expansion;
         let mut x = input;
@@ -81,6 +89,10 @@ impl Builder<'_> {
         }
         x = self.conv_norm(x, &format!("{name}.{part}.0"), &format!("{name}.{part}.1"), stride, hidden, true)?;
         x = self.conv_norm(x, &format!("{name}.{}", part + 1), &format!("{name}.{}", part + 2), 1, 1, false)?;
-        Ok(if stride == 1 && channels == out { self.graph.apply(&format!("features.{index}.add"), Binary::Add.into(), &[input, x]) } else { x })
+        Ok(if stride == 1 && channels == out {
+            self.graph.apply(&format!("features.{index}.add"), Binary::Add.into(), &[input, x])
+        } else {
+            x
+        })
     }
 }

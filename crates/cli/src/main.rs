@@ -18,7 +18,12 @@ use clap::{Parser, Subcommand};
 
 /// Makes neural networks small and fast: quantizes ONNX, Keras and TFLite files for ONNX Runtime and LiteRT.
 #[derive(Parser)]
-#[command(name = "fewbit", version, about, after_help = "Example:\n  fewbit quantize mobilenet_v2.onnx --calibrate images/ -o mobilenet_v2.int8.tflite")]
+#[command(
+    name = "fewbit",
+    version,
+    about,
+    after_help = "Example:\n  fewbit quantize mobilenet_v2.onnx --calibrate images/ -o mobilenet_v2.int8.tflite"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -25,7 +25,9 @@ impl Bench {
     }
 
     fn fewbit(&self, arguments: &str) -> Output {
-        let words = arguments.split_whitespace().map(|w| w.replace("NET", &data("resnet8.tflite")).replace("CALIB", &data("cifar10_calibration.npz")));
+        let words = arguments
+            .split_whitespace()
+            .map(|w| w.replace("NET", &data("resnet8.tflite")).replace("CALIB", &data("cifar10_calibration.npz")));
         Command::new(env!("CARGO_BIN_EXE_fewbit")).current_dir(self.folder.path()).args(words).output().unwrap()
     }
 
@@ -178,7 +180,8 @@ fn every_preset_and_interface_is_written_and_compared() {
         for format in ["onnx", "tflite"] {
             let text = b.succeeds(&format!("quantize NET --calibrate CALIB {flags} -o {name}.{format} --report {name}.{format}.json"));
             assert!(text.contains("top-1 agreement"), "{text}");
-            let report: serde_json::Value = serde_json::from_slice(&std::fs::read(b.path(&format!("{name}.{format}.json"))).unwrap()).unwrap();
+            let report: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(b.path(&format!("{name}.{format}.json"))).unwrap()).unwrap();
             let agreement = report["evaluation"]["outputs"][0]["top1_agreement"].as_f64().unwrap();
             assert!(agreement >= 95.0, "{name}.{format}: {agreement} % of the answers agree");
         }

@@ -84,7 +84,13 @@ struct Worker {
 }
 
 /// Compares two networks on all samples of a source that was opened for the float one.
-pub fn evaluate(float: &Executable, quantized: &Executable, data: &DataSource, threads: usize, progress: &dyn Progress) -> Result<Evaluation> {
+pub fn evaluate(
+    float: &Executable,
+    quantized: &Executable,
+    data: &DataSource,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Evaluation> {
     let pairs = pair_layers(float, quantized);
     let float_taps: Vec<ValueId> = pairs.iter().map(|p| p.float).collect();
     let quantized_taps: Vec<ValueId> = pairs.iter().map(|p| p.quantized).collect();
@@ -153,7 +159,11 @@ fn compare_outputs(float: &Executable, expected: &[Tensor], got: &[Tensor], labe
             };
             if e.len() != g.len() {
                 let name = names.get(i).copied().unwrap_or_default();
-                return Err(Error::network(format!("output '{name}' has shape {:?} in the float network and {:?} in the other", e.shape(), g.shape())));
+                return Err(Error::network(format!(
+                    "output '{name}' has shape {:?} in the float network and {:?} in the other",
+                    e.shape(),
+                    g.shape()
+                )));
             }
             let classes = e.shape().last().copied().filter(|c| *c >= MIN_CLASSES).unwrap_or(0);
             Ok(OutputSample::compare(&e.to_f32(), &g.to_f32(), classes, label))

@@ -183,11 +183,8 @@ pub(crate) fn quantizer_params(graph: &Graph, node: &fewbit_ir::Node, dtype: DTy
         _ => return None,
     };
     let rank = graph.value(node.input(0)?).ty.as_ref().and_then(TensorType::rank);
-    let granularity = if scales.len() == 1 {
-        Granularity::PerTensor
-    } else {
-        Granularity::PerAxis { axis: resolve_axis(axis, rank?).ok()? }
-    };
+    let granularity =
+        if scales.len() == 1 { Granularity::PerTensor } else { Granularity::PerAxis { axis: resolve_axis(axis, rank?).ok()? } };
     let scheme = QuantScheme {
         bits: u8::try_from(dtype.bits()).ok()?,
         signed: dtype.is_signed_integer(),

@@ -97,9 +97,7 @@ fn macs(graph: &Graph, node: &fewbit_ir::Node) -> Option<u64> {
         others.fold(1_u64, u64::saturating_mul)
     };
     match (&node.op, quant_rule(&node.op).role(1)) {
-        (Op::ConvTranspose(_), Role::Weight { .. }) => {
-            Some(elements(graph, node.input(0)?)?.saturating_mul(per_output(&shape(1)?, 0)))
-        }
+        (Op::ConvTranspose(_), Role::Weight { .. }) => Some(elements(graph, node.input(0)?)?.saturating_mul(per_output(&shape(1)?, 0))),
         (Op::Conv(_) | Op::Gemm(_), Role::Weight { axis }) => Some(output()?.saturating_mul(per_output(&shape(1)?, axis))),
         (Op::MatMul(_), _) => {
             let depth = shape(1).map(|s| if s.len() > 1 { s[s.len() - 2] } else { s.first().copied().unwrap_or(1) })?;

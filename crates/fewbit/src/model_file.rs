@@ -38,9 +38,10 @@ impl Format {
         match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("onnx") => Ok(Self::Onnx),
             Some("tflite" | "lite") => Ok(Self::TfLite),
-            Some("keras" | "h5" | "hdf5") => {
-                Err(Error::settings(format!("cannot write {}: Keras files are only read; name the output .onnx or .tflite", path.display())))
-            }
+            Some("keras" | "h5" | "hdf5") => Err(Error::settings(format!(
+                "cannot write {}: Keras files are only read; name the output .onnx or .tflite",
+                path.display()
+            ))),
             _ => Err(Error::settings(format!("cannot tell the format of {}: name the output .onnx or .tflite", path.display()))),
         }
     }

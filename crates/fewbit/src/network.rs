@@ -9,7 +9,7 @@ use fewbit_quantize::observe::{AxisOrder, Sample as Observed};
 use fewbit_quantize::{PlanParams, QuantPlan, Recipe, Statistics, TargetSet};
 use fewbit_runtime::session::Workspace;
 
-use crate::data::{DataOptions, DataArg, DataSource};
+use crate::data::{DataArg, DataOptions, DataSource};
 use crate::executable::Executable;
 use crate::model_file::{ModelFile, load};
 use crate::parallel::Progress;
@@ -160,7 +160,8 @@ pub(crate) fn fix_shapes(graph: &mut Graph, shapes: &[(String, Vec<usize>)]) -> 
         let Some(ty) = &mut graph.value_mut(input).ty else {
             return Err(Error::settings(format!("input '{name}' is no tensor")));
         };
-        let fits = ty.dims.as_ref().is_none_or(|d| d.len() == shape.len() && d.iter().zip(shape).all(|(d, n)| d.known().is_none_or(|d| d == *n)));
+        let fits =
+            ty.dims.as_ref().is_none_or(|d| d.len() == shape.len() && d.iter().zip(shape).all(|(d, n)| d.known().is_none_or(|d| d == *n)));
         if !fits {
             return Err(Error::settings(format!("input '{name}' is {ty} in the file: it cannot have shape {shape:?}")));
         }

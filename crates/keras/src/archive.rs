@@ -44,7 +44,7 @@ pub(crate) fn open(bytes: Bytes) -> Result<Contents> {
         return open_h5(bytes);
     }
     if bytes.starts_with(b"PK\x03\x04") {
-        return open_zip(bytes);
+        return open_zip(&bytes);
     }
     Err(Error::format("this is neither a .keras archive nor an HDF5 file; save the model with model.save('model.keras')"))
 }
@@ -62,7 +62,7 @@ fn open_h5(bytes: Bytes) -> Result<Contents> {
     Ok(Contents { config: json("attribute 'model_config'", config.as_bytes())?, version, weights, naming: Naming::ByList })
 }
 
-fn open_zip(bytes: Bytes) -> Result<Contents> {
+fn open_zip(bytes: &Bytes) -> Result<Contents> {
     let mut archive = ZipArchive::new(Cursor::new(bytes.clone())).map_err(|e| Error::format(format!("damaged zip archive: {e}")))?;
     let has = |archive: &ZipArchive<_>, name| archive.index_for_name(name).is_some();
     if !has(&archive, "config.json") {
@@ -71,14 +71,14 @@ fn open_zip(bytes: Bytes) -> Result<Contents> {
     if has(&archive, "model.weights.json") || has(&archive, "model.weights.npz") {
         return Err(Error::unsupported("weights in shards or .npz are not read; save the model with model.save('model.keras')"));
     }
-    let config = json("config.json", &member(&mut archive, &bytes, "config.json")?)?;
+    let config = json("config.json", &member(&mut archive, bytes, "config.json")?)?;
     let version = if has(&archive, "metadata.json") {
-        let metadata = json("metadata.json", &member(&mut archive, &bytes, "metadata.json")?)?;
+        let metadata = json("metadata.json", &member(&mut archive, bytes, "metadata.json")?)?;
         metadata.get("keras_version").and_then(|v| v.as_str()).unwrap_or_default().to_owned()
     } else {
         String::new()
     };
-    let weights = hdf5::File::open(member(&mut archive, &bytes, "model.weights.h5")?).map_err(|e| e.at("model.weights.h5"))?;
+    let weights = hdf5::File::open(member(&mut archive, bytes, "model.weights.h5")?).map_err(|e| e.at("model.weights.h5"))?;
     Ok(Contents { config, version, weights, naming: Naming::ByPlace })
 }
 

@@ -7,7 +7,7 @@
 //! | family | entry points |
 //! |---|---|
 //! | convolution | [`PackedConv2d`], [`PackedConvTranspose2d`], [`conv_nd`]: dense, grouped, depthwise, dilated, any padding |
-//! | matrix product | [`matmul`], [`matmul_batched`]: any strides, bias, over the `gemm` crate |
+//! | matrix product | [`PackedMatrix`] for constant weights; [`matmul`], [`matmul_batched`] for any strides, over the `gemm` crate |
 //! | pooling | [`max_pool2d`], [`average_pool2d`], [`global_average_pool`] |
 //! | elementwise | [`unary`], [`unary_in_place`], [`binary`], [`binary_in_place`] |
 //! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`] |
@@ -18,11 +18,11 @@
 //! # What every kernel promises
 //!
 //! - **Same bits at any number of threads.** Kernels run inside the caller's rayon pool; work is cut by sizes alone.
-//! - **Same bits on every tier**: all tiers perform the same fused multiply-adds in the same order. Matrix products are the
-//!   exception: they are the `gemm` crate's, which chooses its own instructions. WebAssembly has no fused multiply-add and
+//! - **Same bits on every tier**: all tiers perform the same fused multiply-adds in the same order. [`matmul`] is the
+//!   exception: it is the `gemm` crate's, which chooses its own instructions. WebAssembly has no fused multiply-add and
 //!   rounds twice.
 //! - **No panic**: every length is checked, and contradictions are an [`Error`] that names the slice.
-//! - **No allocation per run**, but for the matrix products.
+//! - **No allocation per run**, but in [`matmul`] and [`permute`].
 //! - Activations are fused as a [`Clamp`]; NaN passes through it.
 
 // A kernel's body is compiled once per tier only where it is inlined into that tier's function; see `Isa::run`.
@@ -45,9 +45,9 @@ pub use clamp::Clamp;
 pub use error::{Error, ErrorKind, Result};
 pub use float::{
     AverageCount, BatchStrides, Bias, Binary, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, LayerNorm,
-    MatmulDims, Operand, PackedConv2d, PackedConvTranspose2d, Pool2dDims, Reduce, ReduceDims, Strides, Unary, average_pool2d, binary,
-    binary_in_place, conv_nd, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d, reduce, softmax, unary,
-    unary_in_place,
+    MatmulDims, MatrixWeights, Operand, PackedConv2d, PackedConvTranspose2d, PackedMatrix, Pool2dDims, Reduce, ReduceDims, Strides, Unary,
+    average_pool2d, binary, binary_in_place, conv_nd, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d,
+    reduce, softmax, unary, unary_in_place,
 };
 pub use isa::{Isa, Tier};
 pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};

@@ -176,10 +176,13 @@ pub fn fake_quantize(isa: Isa, affine: &Affine, input: &[f32], output: &mut [f32
     )
 }
 
-/// A float that is an integer within ±[`LIMIT`] as an `i32`, in a form that vectorizes on every target.
+/// Added to a float that is an integer of at most 22 bits, it leaves the integer in the low bits.
+const INTEGER_BITS: f32 = 12_582_912.0;
+
+/// The `i32` of a float that is an integer within ±[`LIMIT`]; unlike `as`, whose checks do not vectorize.
 #[inline(always)]
 fn to_int(x: f32) -> i32 {
-    x as i32
+    (x + INTEGER_BITS).to_bits().wrapping_sub(INTEGER_BITS.to_bits()) as i32
 }
 
 /// Elements per piece of work, at least.
@@ -235,4 +238,91 @@ fn map<X: Copy + Sync, Y: Send>(
         );
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at_thread_counts, random};
+
+    const I8: Affine = Affine { scales: &[0.05], zero_points: &[3], inner: 1, min: -128, max: 127 };
+
+    #[test]
+    fn by_hand() {
+        let unit = Affine { scales: &[1.0], zero_points: &[0], ..I8 };
+        let (nan, inf) = (f32::NAN, f32::INFINITY);
+        let input = [0.5, 1.5, 2.5, -0.5, -1.5, 126.5, 127.5, -128.5, -200.0, 1e30, inf, -inf, nan];
+        let expect = [0, 2, 2, 0, -2, 126, 127, -128, -128, 127, 127, -128, -128];
+        let mut output = [0_i8; 13];
+        quantize(Isa::best(), &unit, &input, &mut output).unwrap();
+        assert_eq!(output, expect);
+        let mut output = [0_u16; 3];
+        let wide = Affine { scales: &[0.5], zero_points: &[1000], inner: 1, min: 0, max: 65535 };
+        quantize(Isa::best(), &wide, &[-1e9, 0.25, 1e9], &mut output).unwrap();
+        assert_eq!(output, [0, 1000, 65535]);
+        let mut output = [0.0; 3];
+        dequantize(Isa::best(), &wide, &[0_u16, 1000, 65535], &mut output).unwrap();
+        assert_eq!(output, [-500.0, 0.0, 32267.5]);
+        let mut output = [1.0; 2];
+        fake_quantize(Isa::best(), &unit, &[-0.25, -0.0], &mut output).unwrap();
+        assert!(output.iter().all(|x| x.to_bits() == 0), "no negative zero");
+    }
+
+    #[test]
+    fn layouts_on_every_tier_and_thread_count() {
+        let scales: Vec<f32> = random(1, 37).iter().map(|x| 0.03 + x.abs() * 0.02).collect();
+        let zeros: Vec<i32> = (0..37).map(|i| i * 7 % 200 - 100).collect();
+        for (channels, inner) in [(1, 0), (1, 1), (37, 1), (37, 5), (3, 1), (2, 20_000)] {
+            let affine = Affine { scales: &scales[..channels], zero_points: &zeros[..channels], inner, ..I8 };
+            let len = (channels * inner).max(1) * if inner > 1000 { 1 } else { 40_000 / (channels * inner).max(1) };
+            let input: Vec<f32> = random(2, len).iter().map(|x| x * 8.0).collect();
+            let mut integers = Vec::new();
+            for (i, &x) in input.iter().enumerate() {
+                let c = if channels == 1 { 0 } else { i / inner % channels };
+                let q = (x / scales[c]).round_ties_even() + zeros[c] as f32;
+                integers.push(q.clamp(-128.0, 127.0) as i8);
+            }
+            let floats: Vec<f32> = (integers.iter().enumerate())
+                .map(|(i, &q)| {
+                    let c = if channels == 1 { 0 } else { i / inner % channels };
+                    (i32::from(q) - zeros[c]) as f32 * scales[c]
+                })
+                .collect();
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let (mut q, mut back, mut fake) = (vec![0_i8; len], vec![0.0; len], vec![0.0; len]);
+                    quantize(isa, &affine, &input, &mut q).unwrap();
+                    dequantize(isa, &affine, &q, &mut back).unwrap();
+                    fake_quantize(isa, &affine, &input, &mut fake).unwrap();
+                    let context = format!("{channels} channels of {inner}, {} with {threads} threads", isa.name());
+                    assert_eq!(q, integers, "{context}");
+                    for (name, found) in [("dequantize", back), ("fake_quantize", fake)] {
+                        let wrong = found.iter().zip(&floats).position(|(a, b)| a.to_bits() != b.to_bits());
+                        assert_eq!(wrong, None, "{name}, {context}");
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        for (name, affine) in [
+            ("zero scale", Affine { scales: &[0.0], ..I8 }),
+            ("infinite scale", Affine { scales: &[f32::INFINITY], ..I8 }),
+            ("no number", Affine { scales: &[f32::NAN], ..I8 }),
+            ("no scale", Affine { scales: &[], zero_points: &[], ..I8 }),
+            ("two zero points", Affine { zero_points: &[0, 0], ..I8 }),
+            ("zero point outside", Affine { zero_points: &[128], ..I8 }),
+            ("empty range", Affine { min: 1, max: 0, ..I8 }),
+            ("too wide for the storage", Affine { max: 255, ..I8 }),
+            ("channels that do not divide", Affine { scales: &[1.0; 4], zero_points: &[0; 4], ..I8 }),
+            ("no inner elements", Affine { scales: &[1.0; 2], zero_points: &[0; 2], inner: 0, ..I8 }),
+            ("huge inner", Affine { scales: &[1.0; 2], zero_points: &[0; 2], inner: usize::MAX, ..I8 }),
+        ] {
+            assert!(quantize(Isa::best(), &affine, &[0.0; 6], &mut [0_i8; 6]).is_err(), "{name}");
+        }
+        assert!(dequantize(Isa::best(), &I8, &[0_i8; 6], &mut [0.0; 5]).is_err());
+        assert!(fake_quantize(Isa::best(), &Affine { min: -1 << 20, ..I8 }, &[0.0], &mut [0.0]).is_err());
+    }
 }

@@ -1,13 +1,13 @@
 //! How kernels share work among threads.
 //!
 //! Kernels run inside the caller's rayon pool (`ThreadPool::install` decides the number of threads) and start no
-//! threads of their own. Output is cut into chunks whose size depends on the dims alone, never on the number of
-//! threads, so that every element is computed by the same operations at any thread count.
+//! threads of their own. Output is cut into chunks. Where the cut could change a result, as the order of a sum, it
+//! depends on the sizes alone; so every element is computed by the same operations at any number of threads.
 
 use rayon::prelude::*;
 
-/// Below this many elementary operations a kernel runs on the calling thread: waking another costs about 5 µs.
-const SERIAL_OPERATIONS: usize = 100_000;
+/// Below this many elementary operations, some 5 to 20 µs, a kernel runs on the calling thread: waking another takes as long.
+const SERIAL_OPERATIONS: usize = 200_000;
 
 /// Calls `body(i, chunk)` for the `i`-th piece of `chunk` elements of `output` (the last may be shorter).
 ///
@@ -17,14 +17,16 @@ pub(crate) fn for_each_chunk<T: Send>(output: &mut [T], chunk: usize, operations
     if operations < SERIAL_OPERATIONS || output.len() <= chunk || rayon::current_num_threads() == 1 {
         output.chunks_mut(chunk).enumerate().for_each(|(i, piece)| body(i, piece));
     } else {
-        output.par_chunks_mut(chunk).enumerate().for_each(|(i, piece)| body(i, piece));
+        share(output, chunk, &body);
     }
 }
 
-/// A chunk size that cuts `items` into two pieces per thread; for work in which no cut changes a result.
-pub(crate) fn pieces(items: usize) -> usize {
-    match rayon::current_num_threads() {
-        1 => items,
-        threads => items.div_ceil(2 * threads),
-    }
+/// Behind a pointer, so that the sharing itself is compiled once per element type and not once per kernel.
+fn share<T: Send>(output: &mut [T], chunk: usize, body: &(dyn Fn(usize, &mut [T]) + Sync)) {
+    output.par_chunks_mut(chunk).enumerate().for_each(|(i, piece)| body(i, piece));
+}
+
+/// Threads that share the work; for cutting work in which no cut changes a result.
+pub(crate) fn threads() -> usize {
+    rayon::current_num_threads()
 }

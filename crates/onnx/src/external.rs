@@ -8,6 +8,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use crate::limits::MAX_EXPANDED_BYTES;
 use crate::proto::{StringStringEntryProto, TensorProto};
 use crate::{Error, ErrorKind, Result};
 
@@ -30,15 +31,27 @@ impl ExternalData for NoExternalData {
     }
 }
 
-/// The files that were opened already.
+/// The files that were opened already, and how much was made of data that is not stored as it stands.
 pub(crate) struct ExternalFiles<'e> {
     source: &'e dyn ExternalData,
     open: HashMap<String, Bytes>,
+    expanded: usize,
 }
 
 impl<'e> ExternalFiles<'e> {
     pub(crate) fn new(source: &'e dyn ExternalData) -> Self {
-        Self { source, open: HashMap::new() }
+        Self { source, open: HashMap::new(), expanded: 0 }
+    }
+
+    /// Counts bytes that a tensor takes beyond those of the file.
+    pub(crate) fn expand(&mut self, len: usize) -> Result<()> {
+        self.expanded = self.expanded.saturating_add(len);
+        if self.expanded > MAX_EXPANDED_BYTES {
+            return Err(Error::limit(format!(
+                "tensors that are not stored as raw bytes take more than {MAX_EXPANDED_BYTES} bytes; store them densely as raw_data"
+            )));
+        }
+        Ok(())
     }
 
     /// The bytes that a tensor with external data names; `default_len` of them where it does not say how many.

@@ -56,10 +56,20 @@ fn dtype_of_output(node: &Node, index: usize) -> Step<DType> {
         Op::Binary(op) if op.kind.is_comparison() => Step::Known(DType::Bool),
         Op::TopK(_) | Op::Pool(_) if index == 1 => Step::Known(DType::I64),
         Op::Dropout if index == 1 => Step::Known(DType::Bool),
-        Op::Loop(_) | Op::If(_) | Op::Custom(_) => Step::Unknown,
+        Op::If(op) => known(dtype_of_graph(&op.then_branch, index)),
+        Op::Loop(op) => known(dtype_of_graph(&op.body, index.saturating_add(1))),
+        Op::Custom(_) => Step::Unknown,
         Op::Unary(op) if matches!(op.name(), "IsNaN" | "IsInf") => Step::Known(DType::Bool),
         _ => Step::Same(0),
     }
+}
+
+fn dtype_of_graph(graph: &Graph, output: usize) -> Option<DType> {
+    dtype(graph, *graph.outputs.get(output)?)
+}
+
+fn known<T>(answer: Option<T>) -> Step<T> {
+    answer.map_or(Step::Unknown, Step::Known)
 }
 
 /// The number of dimensions of a value.

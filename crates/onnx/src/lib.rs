@@ -25,8 +25,13 @@ mod ops;
 mod opset;
 mod proto;
 mod read;
+#[cfg(test)]
+mod roundtrip_tests;
 mod tensor;
+#[cfg(test)]
+mod testing;
 mod types;
+mod wire;
 mod write;
 
 pub use error::{Error, ErrorKind, Result};

@@ -27,3 +27,6 @@ pub const MAX_OUTPUTS: usize = 65_536;
 
 /// Bytes up to which a constant that a subgraph captures is copied into it, so that shapes and axes stay readable.
 pub const MAX_COPIED_CAPTURE_BYTES: usize = 1024;
+
+/// Bytes in memory of everything that a file says apart from tensor data.
+pub const MAX_DECODED_BYTES: usize = 1 << 32;

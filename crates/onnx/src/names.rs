@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::proto::{AttributeProto, GraphProto, TensorProto, ValueInfoProto};
+use crate::proto::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// Every value name of a file, and those made since.
 #[derive(Debug, Default)]
@@ -18,11 +18,7 @@ impl Names {
         for name in values.chain(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str))) {
             self.take(name);
         }
-        for attribute in graph.node.iter().flat_map(|n| &n.attribute) {
-            for graph in graphs_of(attribute) {
-                self.take_graph(graph);
-            }
-        }
+        graph.node.iter().flat_map(graphs_in).for_each(|inner| self.take_graph(inner));
     }
 
     /// Takes a name.
@@ -50,6 +46,11 @@ impl Names {
 /// The graphs that an attribute holds.
 pub(crate) fn graphs_of(attribute: &AttributeProto) -> impl Iterator<Item = &GraphProto> {
     attribute.g.iter().chain(&attribute.graphs)
+}
+
+/// The graphs within a node.
+pub(crate) fn graphs_in(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
+    node.attribute.iter().flat_map(graphs_of)
 }
 
 #[cfg(test)]

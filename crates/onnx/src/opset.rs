@@ -3,8 +3,11 @@
 /// The oldest that is read: the one that introduced numpy's broadcasting.
 pub const MIN_OPSET: i64 = 7;
 
-/// The newest that is read and written.
+/// The newest that is read.
 pub const MAX_OPSET: i64 = 28;
+
+/// The newest that is written for choice: ONNX Runtime 1.32 has no QuantizeLinear of opset 28.
+pub(crate) const MAX_CHOSEN_OPSET: i64 = 27;
 
 /// The oldest that is written; older files are raised to it.
 pub const MIN_WRITTEN_OPSET: i64 = 11;
@@ -24,7 +27,8 @@ pub(crate) fn ir_version(opset: i64) -> i64 {
 
 /// Versions in which a node that was valid before means something else, or is invalid, if it is left as it is.
 /// Versions that only add types, optional inputs or attributes are not listed.
-const CHANGES: [(&str, &[i64]); 30] = [
+const CHANGES: [(&str, &[i64]); 31] = [
+    ("Attention", &[25]),
     ("BatchNormalization", &[9, 14]),
     ("Clip", &[11]),
     ("DFT", &[20]),

@@ -9,7 +9,7 @@ use fewbit_tensor::{DType, Tensor, element_count};
 
 use crate::error::Within;
 use crate::external::ExternalFiles;
-use crate::limits::{MAX_EXPANDED_BYTES, MAX_RANK};
+use crate::limits::MAX_RANK;
 use crate::proto::{DataLocation, SparseTensorProto, TensorProto};
 use crate::{Error, Result, dtype};
 
@@ -32,7 +32,10 @@ fn read_unnamed(proto: &TensorProto, files: &mut ExternalFiles<'_>) -> Result<Te
     } else {
         match &proto.raw_data {
             Some(raw) if !raw.is_empty() || len == 0 => raw.clone(),
-            _ => typed_bytes(proto, dtype, len)?,
+            _ => {
+                files.expand(len)?;
+                typed_bytes(proto, dtype, len)?
+            }
         }
     };
     let bytes = if dtype == DType::Bool { normalized_bools(bytes) } else { bytes };
@@ -112,9 +115,9 @@ fn densify(proto: &SparseTensorProto, files: &mut ExternalFiles<'_>) -> Result<T
     if dtype.bits() < 8 {
         return Err(Error::unsupported(format!("sparse tensors of type {dtype} are not supported")));
     }
-    let len = element_count(&shape).and_then(|n| dtype.byte_len(n)).filter(|len| *len <= MAX_EXPANDED_BYTES).ok_or_else(|| {
-        Error::limit(format!("written out, {dtype}{shape:?} takes more than {MAX_EXPANDED_BYTES} bytes; store it densely"))
-    })?;
+    let len = element_count(&shape).and_then(|n| dtype.byte_len(n));
+    let len = len.ok_or_else(|| Error::limit(format!("{dtype}{shape:?} is too large to address")))?;
+    files.expand(len)?;
     let width = dtype.bits() / 8;
     let count = values.len();
     let places = if indices.dtype() == DType::I64 { indices.to_i64_vec() } else { Vec::new() };

@@ -39,7 +39,8 @@ fn convert_input(graph: &mut Graph, index: usize, dtype: DType, notes: &mut Note
     graph.inputs.pop();
     graph.inputs[index] = integers;
     let zero_point = retyped(graph, &name, &zero_point, from, dtype)?;
-    let dequantizer = graph.add_node("", DequantizeLinear { axis: 0, block_size: 0 }.into(), vec![Some(integers), Some(scale), Some(zero_point)], &[""]);
+    let dequantizer =
+        graph.add_node("", DequantizeLinear { axis: 0, block_size: 0 }.into(), vec![Some(integers), Some(scale), Some(zero_point)], &[""]);
     graph.redefine(input, dequantizer, 0);
     if from == dtype {
         let quantized = graph.node(id).outputs[0];
@@ -52,7 +53,8 @@ fn convert_input(graph: &mut Graph, index: usize, dtype: DType, notes: &mut Note
 fn convert_output(graph: &mut Graph, index: usize, dtype: DType, notes: &mut Notes) -> Result<()> {
     let output = graph.outputs[index];
     let name = graph.value(output).name.clone();
-    let integers = graph.producer(output).map(|p| graph.node(p)).filter(|n| matches!(n.op, Op::DequantizeLinear(_))).and_then(|n| n.input(0));
+    let integers =
+        graph.producer(output).map(|p| graph.node(p)).filter(|n| matches!(n.op, Op::DequantizeLinear(_))).and_then(|n| n.input(0));
     let quantizer = integers.filter(|v| matches!(graph.value(*v).definition, Definition::Node { .. })).and_then(|v| graph.producer(v));
     let Some((id, scale, zero_point, from)) = quantizer.and_then(|q| quantizer_of(graph, q)) else {
         notes.declined(&name, "the network does not quantize this output");

@@ -7,6 +7,7 @@
 //! How a network is run is the executor's business; what ranges follow is [`crate::range`]'s.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use fewbit_ir::{Graph, ValueId};
@@ -79,13 +80,18 @@ where
     let isa = Isa::detect().map_err(|e| Error::new(ErrorKind::Executor, e.to_string()))?;
     let names: Vec<&str> = requests.iter().map(|(v, _)| graph.value(*v).name.as_str()).collect();
     let queue = Mutex::new(samples.enumerate());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let failed = AtomicBool::new(false);
+    let next = || if failed.load(Relaxed) { None } else { queue.lock().unwrap_or_else(PoisonError::into_inner).next() };
     let parts: Vec<Worker> = std::thread::scope(|scope| {
         let work = |mut executor: E| {
             let mut worker = Worker::new(requests, isa);
-            while worker.failure.is_none() {
-                let Some((index, sample)) = next() else { break };
+            // Samples are dealt in order, so every sample before one that fails was dealt before: the earliest failure is found.
+            while let Some((index, sample)) = next() {
                 worker.take(index, sample, &mut executor, &names);
+                if worker.failure.is_some() {
+                    failed.store(true, Relaxed);
+                    break;
+                }
             }
             worker
         };

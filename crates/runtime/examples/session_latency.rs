@@ -101,12 +101,18 @@ impl Net {
     }
 
     /// A convolution of `[in_c, out_c, kernel, stride, groups]`.
-    fn conv(&mut self, x: ValueId, [in_c, out_c, kernel, stride, groups]: [usize; 5], activation: Clamp) -> Result<ValueId, fewbit_tensor::Error> {
+    fn conv(
+        &mut self,
+        x: ValueId,
+        [in_c, out_c, kernel, stride, groups]: [usize; 5],
+        activation: Clamp,
+    ) -> Result<ValueId, fewbit_tensor::Error> {
         let fan_in = in_c / groups * kernel * kernel;
         let weight = self.constant("weight", &[out_c, in_c / groups, kernel, kernel], fan_in)?;
         let bias = self.constant("bias", &[out_c], 1)?;
         let pad = vec![kernel / 2; 2];
-        let window = Window { strides: vec![stride; 2], dilations: vec![1; 2], padding: Padding::Explicit { begin: pad.clone(), end: pad } };
+        let window =
+            Window { strides: vec![stride; 2], dilations: vec![1; 2], padding: Padding::Explicit { begin: pad.clone(), end: pad } };
         let op = Conv { window, groups, layout: Layout::ChannelsLast, activation };
         let y = self.graph.apply("conv", op.into(), &[x, weight, bias]);
         Ok(self.observe(y))

@@ -20,6 +20,8 @@ mod permute;
 mod quant;
 mod read;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use error::{Error, ErrorKind, Result};

@@ -20,10 +20,12 @@ const PROTOCOL: i64 = 1001;
 /// The tensors of a state dict by name; only those of float32 are kept.
 pub(crate) fn read_state_dict(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
     let mut rest = bytes;
-    let mut next = || Pickle::new(rest).run().map(|(value, left)| {
-        rest = left;
-        value
-    });
+    let mut next = || {
+        Pickle::new(rest).run().map(|(value, left)| {
+            rest = left;
+            value
+        })
+    };
     ensure!(matches!(next()?, Value::Long(b) if b == MAGIC_BYTES), "this is no state dict of the format before PyTorch 1.6");
     ensure!(matches!(next()?, Value::Int(PROTOCOL)), "a version of the format that is not known");
     next().context("system info")?;

@@ -17,7 +17,11 @@ pub(super) enum Value {
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
     Callable(Callable),
-    Storage { key: String, element_size: usize, is_float: bool },
+    Storage {
+        key: String,
+        element_size: usize,
+        is_float: bool,
+    },
     Tensor(TensorView),
     Mark,
 }

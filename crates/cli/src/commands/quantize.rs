@@ -139,7 +139,11 @@ fn verdict(report: &Report, strict: bool) -> Outcome {
         eprintln!("warning: {why}; `fewbit compare` shows the layers, `fewbit plan` the decisions");
     }
     if strict && (useless.is_some() || !report.float.is_empty()) {
-        eprintln!("strict: {} operators stay in float{}", report.float.len(), if useless.is_some() { ", and the result is of little use" } else { "" });
+        eprintln!(
+            "strict: {} operators stay in float{}",
+            report.float.len(),
+            if useless.is_some() { ", and the result is of little use" } else { "" }
+        );
         return Outcome::Refused;
     }
     Outcome::Done
@@ -182,7 +186,8 @@ impl Job<'_> {
         let data = self.open(float, on, limit)?;
         let written = reopen(&self.a.output)?;
         let result = evaluate(float, &written, &data, self.a.network.threads(), &self.progress)?;
-        let caveat = if self.a.validate.is_empty() { ", the calibration data, on which figures flatter (give --validate DATA)" } else { "" };
+        let caveat =
+            if self.a.validate.is_empty() { ", the calibration data, on which figures flatter (give --validate DATA)" } else { "" };
         Ok((Some(result), Some(format!("{} samples of {}{caveat}", data.len(), on.join(" ")))))
     }
 }

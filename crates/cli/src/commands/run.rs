@@ -16,7 +16,9 @@ const TOP: usize = 5;
 
 /// Runs a network on data; prints the largest elements of its first output, or writes all outputs
 #[derive(Args)]
-#[command(after_help = "Examples:\n  fewbit run m.onnx --data cat.png --resize 256 --crop 224\n  fewbit run m.int8.tflite --data x.npz -o y.npz")]
+#[command(
+    after_help = "Examples:\n  fewbit run m.onnx --data cat.png --resize 256 --crop 224\n  fewbit run m.int8.tflite --data x.npz -o y.npz"
+)]
 pub(crate) struct Arguments {
     /// .onnx, .tflite, .keras or .h5 file
     model: PathBuf,

@@ -298,14 +298,14 @@ mod tests {
         let Values::Normalized { tables, .. } = plan.values else { panic!("a float input") };
         // Channel, pixel, and the bits of (numpy.float32(pixel) / 255 - mean) / std.
         for (channel, pixel, bits) in [
-            (0, 0, 0xc0078bbd),
-            (0, 1, 0xc006732b),
-            (0, 124, 0x3bb65eae),
-            (1, 77, 0xbf300b78),
-            (1, 200, 0x3fbb9b9c),
-            (2, 3, 0xbfe046ad),
-            (2, 104, 0x3c0636e4),
-            (2, 255, 0x4028f5c3),
+            (0, 0, 0xc007_8bbd),
+            (0, 1, 0xc006_732b),
+            (0, 124, 0x3bb6_5eae),
+            (1, 77, 0xbf30_0b78),
+            (1, 200, 0x3fbb_9b9c),
+            (2, 3, 0xbfe0_46ad),
+            (2, 104, 0x3c06_36e4),
+            (2, 255, 0x4028_f5c3),
         ] {
             assert_eq!(tables[channel][pixel].to_bits(), bits, "{channel} {pixel}");
         }

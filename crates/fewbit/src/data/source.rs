@@ -351,9 +351,9 @@ mod tests {
             std::fs::create_dir(at(name)).unwrap();
         }
         for name in ["images/1.png", "images/2.bmp", "images/3.webp", "labelled/0_5.png", "labelled/1_6.png", "mixed/0.png"] {
-            write_image(&at(name), 4, 3);
+            write_image(&at(name), 5, 4);
         }
-        write_image(&at("mixed/1.png"), 5, 3);
+        write_image(&at("mixed/1.png"), 6, 4);
         let png = std::fs::read(at("images/1.png")).unwrap();
         std::fs::create_dir(at("damaged")).unwrap();
         write("damaged/0.png", &png[..png.len() - 20]);
@@ -376,7 +376,7 @@ mod tests {
         let folder = files();
         let pairs = || vec![input("in", DType::F32, &[0, 2])];
         let both = || vec![input("mask", DType::F32, &[0, 2]), input("ids", DType::I64, &[0, 1])];
-        let image = || vec![input("in", DType::F32, &[0, 3, 4, 3])];
+        let image = || vec![input("in", DType::F32, &[0, 4, 5, 3])];
         for (data, inputs, count, last, label) in [
             (&["x.npy"][..], pairs(), 3, &[4.0, 5.0][..], None),
             (&["in=x.npy"], pairs(), 3, &[4.0, 5.0], None),
@@ -420,8 +420,8 @@ mod tests {
         let folder = files();
         let one = vec![input("in", DType::F32, &[0, 2])];
         let two = vec![input("mask", DType::F32, &[0, 2]), input("ids", DType::I64, &[0, 1])];
-        let image = vec![input("in", DType::F32, &[0, 4, 4, 3])];
-        let wide = vec![input("in", DType::F32, &[0, 3, 4, 3])];
+        let image = vec![input("in", DType::F32, &[0, 5, 5, 3])];
+        let wide = vec![input("in", DType::F32, &[0, 4, 5, 3])];
         for (data, inputs, reason) in [
             (&["missing.npy"][..], &one, "cannot read"),
             (&["data.txt"], &one, "folder of images, an image (png"),
@@ -449,9 +449,9 @@ mod tests {
             (&["cut.npz"], &one, "not a whole .npz"),
             (&["damaged.npz"], &one, "damaged.npz[x]"),
             (&["images"], &one, "does not take images"),
-            (&["images"], &image, "the image is 4x3 (width x height), input 'in' [?,4,4,3] takes 4x4; add --resize 4x4 to change"),
-            (&["images"], &image, "or --resize 4 --crop 4"),
-            (&["mixed"], &wide, "1.png: the image is 5x3"),
+            (&["images"], &image, "the image is 5x4 (width x height), input 'in' [?,5,5,3] takes 5x5; add --resize 5x5 to change"),
+            (&["images"], &image, "or --resize 5 --crop 5"),
+            (&["mixed"], &wide, "1.png: the image is 6x4"),
             (&["damaged/0.png"], &image, "cannot decode"),
             (&["damaged/1.png"], &image, "cannot decode"),
             (&["damaged/2.png"], &image, "cannot decode"),
@@ -474,7 +474,7 @@ mod tests {
             ("deflated.npz", Preprocess::default(), one.clone(), Some("[extra] is the name of no input")),
             ("x.npy", preprocess, one.clone(), Some("these arrays are used as they are")),
             ("x.npy", Preprocess::default(), vec![input("in", DType::F32, &[0, 2, 1])], Some("axis 2 of size 1")),
-            ("labelled", Preprocess::default(), vec![input("in", DType::F32, &[0, 3, 4, 3])], Some("numbers after the underscore")),
+            ("labelled", Preprocess::default(), vec![input("in", DType::F32, &[0, 4, 5, 3])], Some("numbers after the underscore")),
             ("x.npy", Preprocess::default(), one, None),
         ] {
             let options = DataOptions { preprocess, ..DataOptions::default() };

@@ -89,7 +89,7 @@ fn link_message(file: &File, c: &mut Cursor<'_>, links: &mut Links) -> Result<()
     let flags = c.u8()?;
     let hard = flags & 8 == 0 || c.u8()? == 0;
     c.skip(if flags & 4 != 0 { 8 } else { 0 })?; // creation order
-    c.skip(if flags & 16 != 0 { 1 } else { 0 })?; // character set
+    c.skip(usize::from(flags & 16 != 0))?; // character set
     let len = c.size(1 << (flags & 3))?;
     let name = text(file, c.take(len)?)?;
     if !hard {

@@ -61,6 +61,7 @@ impl Activation {
     }
 
     /// A name, a function that Keras serialized by its name, or a layer.
+    #[allow(clippy::only_used_in_recursion, reason = "the signature of every reader")]
     fn read(value: &Value, dialect: Dialect, layer: &Layer) -> Result<Self> {
         if let Some(name) = value.as_str() {
             return Self::by_name(name, dialect);

@@ -113,6 +113,7 @@ fn single(inputs: &[ValueId]) -> Result<ValueId> {
 }
 
 /// For layers without variables.
+#[allow(clippy::unnecessary_wraps, reason = "the signature of every row")]
 fn no_variables(_: &Attributes) -> Result<Vec<Variable>> {
     Ok(Vec::new())
 }

@@ -1,5 +1,7 @@
 //! Recorded inputs and outputs, and how they are compared.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(clippy::print_stdout, reason = "skipped tests say so")]
+#![allow(clippy::case_sensitive_file_extension_comparisons, reason = "names of our own files")]
 
 use std::fs;
 use std::io::{Cursor, Read};

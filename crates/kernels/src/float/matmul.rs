@@ -30,7 +30,7 @@ impl Strides {
     }
 
     /// Elements that a `rows × columns` matrix spans.
-    fn span(self, rows: usize, columns: usize) -> Option<usize> {
+    pub(super) fn span(self, rows: usize, columns: usize) -> Option<usize> {
         if rows == 0 || columns == 0 {
             return Some(0);
         }
@@ -192,5 +192,93 @@ fn product(dims: &MatmulDims, lhs: &[f32], rhs: &[f32], accumulate: bool, output
             false,
             gemm::Parallelism::None,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at_thread_counts, random};
+
+    #[test]
+    fn strides_and_biases_at_every_thread_count() {
+        for (m, k, n) in
+            [(1, 1, 1), (1, 64, 33), (2, 3, 5), (7, 16, 1), (17, 2, 9), (100, 31, 64), (300, 300, 65), (5, 0, 3), (1000, 40, 200)]
+        {
+            let (a, b) = (random(1, m * k), random(2, k * n));
+            let (columns, rows) = (random(3, n), random(4, m));
+            for (lhs, rhs) in [
+                (Strides::row_major(k), Strides::row_major(n)),
+                (Strides::column_major(m), Strides::row_major(n)),
+                (Strides::row_major(k), Strides::column_major(k)),
+            ] {
+                let dims = MatmulDims { m, k, n, lhs, rhs };
+                for bias in [Bias::None, Bias::PerColumn(&columns), Bias::PerRow(&rows), Bias::Accumulate] {
+                    let clamp = Clamp { min: -2.0, max: 2.0 };
+                    let mut first: Option<Vec<f32>> = None;
+                    let first = std::sync::Mutex::new(&mut first);
+                    at_thread_counts(|threads| {
+                        let mut output = vec![0.25; m * n];
+                        matmul(Isa::best(), &dims, &a, &b, bias, clamp, &mut output).unwrap();
+                        let mut first = first.lock().unwrap();
+                        if let Some(first) = first.as_ref() {
+                            assert_eq!(&output, first, "{dims:?} with {threads} threads");
+                            return;
+                        }
+                        for (at, &found) in output.iter().enumerate() {
+                            let (i, j) = (at / n, at % n);
+                            let product =
+                                |l: usize| f64::from(a[i * lhs.row + l * lhs.column]) * f64::from(b[l * rhs.row + j * rhs.column]);
+                            let start = match bias {
+                                Bias::None => 0.0,
+                                Bias::PerColumn(bias) => bias[j],
+                                Bias::PerRow(bias) => bias[i],
+                                Bias::Accumulate => 0.25,
+                            };
+                            let exact = (f64::from(start) + (0..k).map(product).sum::<f64>()).clamp(-2.0, 2.0);
+                            assert!((f64::from(found) - exact).abs() < 1e-4, "{dims:?}, {bias:?} at {at}: {found}, not {exact}");
+                        }
+                        **first = Some(output);
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn batches_repeat_an_operand() {
+        let dims = MatmulDims::row_major(1, 2, 1);
+        let mut output = [0.0; 3];
+        let strides = BatchStrides { batch: 3, lhs: 2, rhs: 0 };
+        matmul_batched(Isa::best(), &dims, &strides, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[1.0, 10.0], Clamp::NONE, &mut output).unwrap();
+        assert_eq!(output, [21.0, 43.0, 65.0]);
+        assert!(matmul_batched(Isa::best(), &dims, &strides, &[1.0; 5], &[1.0, 10.0], Clamp::NONE, &mut output).is_err());
+        assert!(
+            matmul_batched(
+                Isa::best(),
+                &dims,
+                &BatchStrides { lhs: usize::MAX, ..strides },
+                &[1.0; 6],
+                &[1.0; 2],
+                Clamp::NONE,
+                &mut output
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn refuses() {
+        let good = MatmulDims::row_major(2, 3, 4);
+        let (a, b) = ([1.0; 6], [1.0; 12]);
+        for (name, dims, bias) in [
+            ("long rows", MatmulDims { lhs: Strides { row: 4, column: 1 }, ..good }, Bias::None),
+            ("huge strides", MatmulDims { rhs: Strides { row: usize::MAX, column: 2 }, ..good }, Bias::None),
+            ("more rows", MatmulDims { m: 3, ..good }, Bias::None),
+            ("short bias", good, Bias::PerColumn(&a[..3])),
+            ("long bias", good, Bias::PerRow(&a)),
+        ] {
+            assert!(matmul(Isa::best(), &dims, &a, &b, bias, Clamp::NONE, &mut [0.0; 8]).is_err(), "{name}");
+        }
     }
 }

@@ -4,6 +4,7 @@ mod conv;
 mod elementwise;
 mod matmul;
 mod norm;
+mod packed_matrix;
 mod pool;
 mod reduce;
 mod softmax;
@@ -12,6 +13,7 @@ pub use conv::{Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dW
 pub use elementwise::{Binary, Operand, Unary, binary, binary_in_place, unary, unary_in_place};
 pub use matmul::{BatchStrides, Bias, MatmulDims, Strides, matmul, matmul_batched};
 pub use norm::{LayerNorm, layer_norm};
+pub use packed_matrix::{MatrixWeights, PackedMatrix};
 pub use pool::{AverageCount, Pool2dDims, average_pool2d, global_average_pool, max_pool2d};
 pub use reduce::{Reduce, ReduceDims, reduce};
 pub use softmax::{log_softmax, softmax};

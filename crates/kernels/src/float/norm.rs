@@ -64,3 +64,39 @@ pub fn layer_norm(isa: Isa, norm: &LayerNorm, input: &[f32], output: &mut [f32])
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at_thread_counts, random};
+
+    #[test]
+    fn rows_of_any_length() {
+        for (rows, columns) in [(1, 1), (3, 7), (50, 16), (37, 33), (20, 768)] {
+            let (input, scale, bias) = (random(1, rows * columns), random(2, columns), random(3, columns));
+            for (scale, bias) in [(None, None), (Some(&scale[..]), Some(&bias[..]))] {
+                let norm = LayerNorm { rows, columns, epsilon: 1e-5, scale, bias };
+                let mut expect = vec![0.0; input.len()];
+                layer_norm(Isa::SCALAR, &norm, &input, &mut expect).unwrap();
+                for (row, found) in input.chunks(columns).zip(expect.chunks(columns)) {
+                    let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / columns as f64;
+                    let variance = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / columns as f64;
+                    for (i, (&x, &y)) in row.iter().zip(found).enumerate() {
+                        let normal = (f64::from(x) - mean) / (variance + 1e-5).sqrt();
+                        let exact = normal * scale.map_or(1.0, |s| f64::from(s[i])) + bias.map_or(0.0, |b| f64::from(b[i]));
+                        assert!((f64::from(y) - exact).abs() < 1e-5, "{rows} x {columns}: {y}, not {exact}");
+                    }
+                }
+                at_thread_counts(|threads| {
+                    for &isa in Isa::supported() {
+                        let mut output = vec![0.0; input.len()];
+                        layer_norm(isa, &norm, &input, &mut output).unwrap();
+                        assert_eq!(output, expect, "{} with {threads} threads", isa.name());
+                    }
+                });
+            }
+        }
+        let norm = LayerNorm { rows: 2, columns: 3, epsilon: 0.0, scale: Some(&[1.0]), bias: None };
+        assert!(layer_norm(Isa::best(), &norm, &[0.0; 6], &mut [0.0; 6]).is_err());
+    }
+}

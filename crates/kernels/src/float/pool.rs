@@ -163,3 +163,116 @@ fn check(dims: &Pool2dDims, input: &[f32], output: &[f32]) -> Result<()> {
     expect_len("input of pooling", input.len(), elements("input of pooling", &[batch, in_h, in_w, channels])?)?;
     expect_len("output of pooling", output.len(), elements("output of pooling", &[batch, out_h, out_w, channels])?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at_thread_counts, random};
+
+    /// The elements of a window inside the input, and how many lie inside input or padding.
+    fn window(dims: &Pool2dDims, input: &[f32], at: usize) -> (Vec<f32>, usize) {
+        let (c, x, y, b) = (
+            at % dims.channels,
+            at / dims.channels % dims.out_w,
+            at / dims.channels / dims.out_w % dims.out_h,
+            at / dims.channels / dims.out_w / dims.out_h,
+        );
+        let (mut inside, mut padded) = (Vec::new(), 0);
+        for i in 0..dims.kernel[0] {
+            for j in 0..dims.kernel[1] {
+                // Counted from the start of the padding.
+                let (iy, ix) = (y * dims.stride[0] + i * dims.dilation[0], x * dims.stride[1] + j * dims.dilation[1]);
+                if iy >= dims.pad_h[0] + dims.in_h + dims.pad_h[1] || ix >= dims.pad_w[0] + dims.in_w + dims.pad_w[1] {
+                    continue;
+                }
+                padded += 1;
+                let (iy, ix) = (iy.wrapping_sub(dims.pad_h[0]), ix.wrapping_sub(dims.pad_w[0]));
+                if iy < dims.in_h && ix < dims.in_w {
+                    inside.push(input[((b * dims.in_h + iy) * dims.in_w + ix) * dims.channels + c]);
+                }
+            }
+        }
+        (inside, padded)
+    }
+
+    #[test]
+    fn windows_on_every_tier_and_thread_count() {
+        let plain = Pool2dDims {
+            batch: 2,
+            in_h: 9,
+            in_w: 11,
+            channels: 19,
+            out_h: 4,
+            out_w: 5,
+            kernel: [3, 3],
+            stride: [2, 2],
+            dilation: [1, 1],
+            pad_h: [0, 0],
+            pad_w: [0, 0],
+        };
+        for dims in [
+            plain,
+            Pool2dDims { out_h: 5, out_w: 6, pad_h: [1, 1], pad_w: [1, 1], ..plain },
+            // The last windows reach beyond the padding, as with `ceil_mode`.
+            Pool2dDims { out_h: 5, out_w: 6, pad_h: [1, 0], pad_w: [0, 1], ..plain },
+            Pool2dDims { out_h: 9, out_w: 11, stride: [1, 1], dilation: [2, 2], pad_h: [2, 2], pad_w: [2, 2], ..plain },
+            Pool2dDims { out_h: 1, out_w: 1, kernel: [9, 11], stride: [1, 1], channels: 64, ..plain },
+            Pool2dDims { in_h: 40, in_w: 60, out_h: 20, out_w: 30, kernel: [2, 2], channels: 33, ..plain },
+        ] {
+            let input = random(1, dims.batch * dims.in_h * dims.in_w * dims.channels);
+            let len = dims.batch * dims.out_h * dims.out_w * dims.channels;
+            let windows: Vec<_> = (0..len).map(|at| window(&dims, &input, at)).collect();
+            let largest: Vec<f32> = windows.iter().map(|(inside, _)| inside.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect();
+            let mean = |count: fn(&(Vec<f32>, usize)) -> usize| -> Vec<f32> {
+                windows.iter().map(|window| window.0.iter().sum::<f32>() / count(window) as f32).collect()
+            };
+            let (inside, padded) = (mean(|window| window.0.len()), mean(|window| window.1));
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let mut output = vec![0.0; len];
+                    max_pool2d(isa, &dims, &input, &mut output).unwrap();
+                    assert_eq!(output, largest, "{} with {threads} threads, {dims:?}", isa.name());
+                    for (count, expect) in [(AverageCount::Inside, &inside), (AverageCount::WithPadding, &padded)] {
+                        average_pool2d(isa, &dims, count, &input, &mut output).unwrap();
+                        let close = output.iter().zip(expect).all(|(a, b)| a.to_bits() == (b + 0.0).to_bits());
+                        assert!(close, "{count:?}, {} with {threads} threads, {dims:?}", isa.name());
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn global() {
+        let mut output = [0.0; 4];
+        global_average_pool(Isa::best(), 2, 2, 2, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &mut output).unwrap();
+        assert_eq!(output, [2.0, 3.0, 6.0, 7.0]);
+    }
+
+    #[test]
+    fn refuses() {
+        let good = Pool2dDims {
+            batch: 1,
+            in_h: 2,
+            in_w: 2,
+            channels: 1,
+            out_h: 1,
+            out_w: 1,
+            kernel: [2, 2],
+            stride: [1, 1],
+            dilation: [1, 1],
+            pad_h: [0, 0],
+            pad_w: [0, 0],
+        };
+        assert!(max_pool2d(Isa::best(), &good, &[0.0; 4], &mut [0.0]).is_ok());
+        for (name, dims) in [
+            ("zero stride", Pool2dDims { stride: [0, 1], ..good }),
+            ("huge dilation", Pool2dDims { dilation: [1, usize::MAX], ..good }),
+            ("huge padding", Pool2dDims { pad_h: [0, usize::MAX], ..good }),
+            ("other input", Pool2dDims { in_w: 3, ..good }),
+            ("other output", Pool2dDims { out_w: 3, ..good }),
+        ] {
+            assert!(max_pool2d(Isa::best(), &dims, &[0.0; 4], &mut [0.0]).is_err(), "{name}");
+        }
+    }
+}

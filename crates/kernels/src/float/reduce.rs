@@ -81,13 +81,16 @@ pub fn reduce(isa: Isa, op: Reduce, dims: &ReduceDims, input: &[f32], output: &m
 /// The larger; NaN if either is NaN.
 #[inline(always)]
 pub(crate) fn max(a: f32, b: f32) -> f32 {
-    if a > b || a.is_nan() { a } else { b }
+    // The first choice is one instruction that gives `b` if either is NaN.
+    let larger = if a > b { a } else { b };
+    if a.is_nan() { a } else { larger }
 }
 
 /// The smaller; NaN if either is NaN.
 #[inline(always)]
 pub(crate) fn min(a: f32, b: f32) -> f32 {
-    if a < b || a.is_nan() { a } else { b }
+    let smaller = if a < b { a } else { b };
+    if a.is_nan() { a } else { smaller }
 }
 
 /// Partial results of a row: element `i` goes to lane `i % LANES`.
@@ -163,5 +166,66 @@ impl Job<'_> {
                 );
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at_thread_counts, random};
+
+    #[test]
+    fn any_axis_on_every_tier_and_thread_count() {
+        type Fold = fn(&[f64]) -> f64;
+        let functions: [(Reduce, Fold); 9] = [
+            (Reduce::L1, |v| v.iter().map(|x| x.abs()).sum()),
+            (Reduce::L2, |v| v.iter().map(|x| x * x).sum::<f64>().sqrt()),
+            (Reduce::LogSum, |v| v.iter().sum::<f64>().ln()),
+            (Reduce::Max, |v| v.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+            (Reduce::Mean, |v| v.iter().sum::<f64>() / v.len() as f64),
+            (Reduce::Min, |v| v.iter().copied().fold(f64::INFINITY, f64::min)),
+            (Reduce::Prod, |v| v.iter().product()),
+            (Reduce::Sum, |v| v.iter().sum()),
+            (Reduce::SumSquare, |v| v.iter().map(|x| x * x).sum()),
+        ];
+        for (outer, axis, inner) in [(1, 1, 1), (5, 16, 1), (300, 17, 1), (70, 1501, 1), (3, 49, 40), (2, 1, 7), (4, 0, 3), (0, 3, 2)] {
+            let input: Vec<f32> = random(1, outer * axis * inner).iter().map(|x| x + 1.5).collect();
+            let dims = ReduceDims { outer, axis, inner };
+            for (op, fold) in functions {
+                let mut expect = vec![0.0; outer * inner];
+                reduce(Isa::SCALAR, op, &dims, &input, &mut expect).unwrap();
+                for (i, &found) in expect.iter().enumerate() {
+                    let at = |a: usize| f64::from(input[(i / inner * axis + a) * inner + i % inner]);
+                    let exact = fold(&(0..axis).map(at).collect::<Vec<_>>());
+                    let close = (f64::from(found) - exact).abs() <= 1e-5 * exact.abs().max(1.0);
+                    let limit = f64::from(found) == exact || (found.is_nan() && exact.is_nan()) || exact > 1e37;
+                    assert!(close || limit, "{op:?} of {dims:?} is {found}, not {exact}");
+                }
+                at_thread_counts(|threads| {
+                    for &isa in Isa::supported() {
+                        let mut output = vec![0.0; expect.len()];
+                        reduce(isa, op, &dims, &input, &mut output).unwrap();
+                        let same = output.iter().zip(&expect).all(|(a, b)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()));
+                        assert!(same, "{op:?} of {dims:?}, {} with {threads} threads", isa.name());
+                    }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn not_a_number_wins() {
+        let mut output = [0.0];
+        for at in [0, 5, 19] {
+            let mut input = [1.0; 20];
+            input[at] = f32::NAN;
+            for op in [Reduce::Max, Reduce::Min] {
+                reduce(Isa::best(), op, &ReduceDims { outer: 1, axis: 20, inner: 1 }, &input, &mut output).unwrap();
+                assert!(output[0].is_nan(), "{op:?} with NaN at {at}");
+            }
+        }
+        let dims = ReduceDims { outer: 2, axis: 20, inner: 1 };
+        assert!(reduce(Isa::best(), Reduce::Sum, &dims, &[0.0; 20], &mut [0.0; 2]).is_err());
+        assert!(reduce(Isa::best(), Reduce::Sum, &ReduceDims { outer: usize::MAX, ..dims }, &[], &mut []).is_err());
     }
 }

@@ -15,14 +15,21 @@ const ROWS: usize = 16;
 /// If a slice has not `rows * columns` elements.
 pub fn softmax(isa: Isa, rows: usize, columns: usize, input: &[f32], output: &mut [f32]) -> Result<()> {
     check(rows, columns, input, output)?;
-    by_rows(isa, columns, input, output, |row, output| {
-        let top = peak(row);
-        output.iter_mut().zip(row).for_each(|(y, &x)| *y = math::exp(x - top));
-        let scale = 1.0 / fold_row(output, 0.0, |a, x| a + x, |a, x| a + x);
-        for y in output.iter_mut() {
-            *y *= scale;
-        }
-    });
+    by_rows(
+        isa,
+        columns,
+        input,
+        output,
+        #[inline(always)]
+        |row, output| {
+            let top = peak(row);
+            output.iter_mut().zip(row).for_each(|(y, &x)| *y = math::exp(x - top));
+            let scale = 1.0 / fold_row(output, 0.0, |a, x| a + x, |a, x| a + x);
+            for y in output.iter_mut() {
+                *y *= scale;
+            }
+        },
+    );
     Ok(())
 }
 
@@ -32,11 +39,18 @@ pub fn softmax(isa: Isa, rows: usize, columns: usize, input: &[f32], output: &mu
 /// If a slice has not `rows * columns` elements.
 pub fn log_softmax(isa: Isa, rows: usize, columns: usize, input: &[f32], output: &mut [f32]) -> Result<()> {
     check(rows, columns, input, output)?;
-    by_rows(isa, columns, input, output, |row, output| {
-        let top = peak(row);
-        let log_sum = math::ln(fold_row(row, 0.0, |a, x| a + math::exp(x - top), |a, x| a + x));
-        output.iter_mut().zip(row).for_each(|(y, &x)| *y = x - top - log_sum);
-    });
+    by_rows(
+        isa,
+        columns,
+        input,
+        output,
+        #[inline(always)]
+        |row, output| {
+            let top = peak(row);
+            let log_sum = math::ln(fold_row(row, 0.0, |a, x| a + math::exp(x - top), |a, x| a + x));
+            output.iter_mut().zip(row).for_each(|(y, &x)| *y = x - top - log_sum);
+        },
+    );
     Ok(())
 }
 
@@ -66,4 +80,40 @@ fn by_rows(isa: Isa, columns: usize, input: &[f32], output: &mut [f32], f: impl 
             },
         );
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at_thread_counts, random};
+
+    #[test]
+    fn rows_of_any_length() {
+        for (rows, columns) in [(1, 1), (3, 7), (50, 16), (17, 33), (40, 1000)] {
+            let input: Vec<f32> = random(1, rows * columns).iter().map(|x| x * 20.0).collect();
+            let (mut plain, mut log) = (vec![0.0; input.len()], vec![0.0; input.len()]);
+            softmax(Isa::SCALAR, rows, columns, &input, &mut plain).unwrap();
+            log_softmax(Isa::SCALAR, rows, columns, &input, &mut log).unwrap();
+            for (row, (plain, log)) in input.chunks(columns).zip(plain.chunks(columns).zip(log.chunks(columns))) {
+                let top = f64::from(row.iter().copied().fold(f32::MIN, f32::max));
+                let sum: f64 = row.iter().map(|&x| (f64::from(x) - top).exp()).sum();
+                for (i, &x) in row.iter().enumerate() {
+                    let expect = f64::from(x) - top - sum.ln();
+                    assert!((f64::from(plain[i]) - expect.exp()).abs() < 1e-6, "softmax of {rows} x {columns}");
+                    assert!((f64::from(log[i]) - expect).abs() < 1e-5, "log-softmax of {rows} x {columns}");
+                }
+            }
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let mut output = vec![0.0; input.len()];
+                    softmax(isa, rows, columns, &input, &mut output).unwrap();
+                    assert_eq!(output, plain, "{} with {threads} threads", isa.name());
+                    log_softmax(isa, rows, columns, &input, &mut output).unwrap();
+                    assert_eq!(output, log, "{} with {threads} threads", isa.name());
+                }
+            });
+        }
+        assert!(softmax(Isa::best(), 2, 3, &[0.0; 5], &mut [0.0; 6]).is_err());
+        assert!(log_softmax(Isa::best(), usize::MAX, 3, &[], &mut []).is_err());
+    }
 }

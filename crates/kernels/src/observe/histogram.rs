@@ -73,13 +73,18 @@ impl BitHistogram {
             let (a, rest) = self.recent.split_at_mut(n);
             let (b, rest) = rest.split_at_mut(n);
             let (c, d) = rest.split_at_mut(n);
+            assert_eq!(d.len(), n);
             let (blocks, tail) = values.as_chunks::<LANES>();
             for block in blocks {
                 let [i, j, k, l] = block.map(|x| bins.bin(x));
-                a[i] += 1;
-                b[j] += 1;
-                c[k] += 1;
-                d[l] += 1;
+                // SAFETY: `bin` keeps the upper 9 + `mantissa_bits` bits of 32, and each table has `bins.count()`,
+                // two to that power, counters. The checks cost a fifth of the speed.
+                unsafe {
+                    *a.get_unchecked_mut(i) += 1;
+                    *b.get_unchecked_mut(j) += 1;
+                    *c.get_unchecked_mut(k) += 1;
+                    *d.get_unchecked_mut(l) += 1;
+                }
             }
             for &x in tail {
                 a[bins.bin(x)] += 1;

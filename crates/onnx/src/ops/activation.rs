@@ -28,6 +28,8 @@ pub(super) fn read(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
             "tanh" => Unary::Gelu { tanh: true },
             other => return Err(Error::malformed(format!("attribute 'approximate' is '{other}'"))),
         },
+        // ONNX Runtime's own.
+        "QuickGelu" => Unary::Swish { alpha: a.float_or("alpha", 1.702)? },
         other => return Err(Error::unsupported(format!("operator {other} is not in this family"))),
     };
     Ok(op.into())
@@ -128,9 +130,9 @@ pub(super) fn write(n: &mut NodeOut<'_, '_>, op: Unary) -> Result<()> {
         // Raising the opset for these would go further than their meaning does: older opsets can say it.
         Unary::HardSwish if opset < 14 => gate(n, &[("HardSigmoid", attributes().float("alpha", 1.0 / 6.0))]),
         Unary::Mish if opset < 18 => gate(n, &[("Softplus", attributes()), ("Tanh", attributes())]),
-        Unary::Swish { alpha } if opset < 24 => write_swish(n, alpha),
+        // ONNX has it since opset 24, but ONNX Runtime runs it in no opset.
+        Unary::Swish { alpha } => write_swish(n, alpha),
         Unary::HardSwish | Unary::Mish => n.emit(name, attributes()),
-        Unary::Swish { alpha } => n.emit(name, attributes().float_unless("alpha", alpha, 1.0)),
         Unary::Rsqrt => chain(n, &["Sqrt", "Reciprocal"]),
         Unary::Square => {
             let (x, y) = (n.input(0)?, n.output());

@@ -51,7 +51,7 @@ pub(super) fn read_of_shape(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
 
 /// A fill value that is computed is expanded instead.
 pub(super) fn write_of_shape(n: &mut NodeOut<'_, '_>) -> Result<()> {
-    let shape = n.input(0)?;
+    let shape = n.inputs_up_to(1)?;
     let output = n.output();
     let list = match n.constant(1) {
         Some(value) if value.dtype() == DType::F32 && value.bytes().iter().all(|b| *b == 0) => attributes(),
@@ -62,10 +62,10 @@ pub(super) fn write_of_shape(n: &mut NodeOut<'_, '_>) -> Result<()> {
         }
         None => {
             let value = n.input(1)?;
-            n.emit_node("Expand", vec![value, shape], vec![output], attributes());
+            n.emit_node("Expand", [vec![value], shape].concat(), vec![output], attributes());
             return Ok(());
         }
     };
-    n.emit_node("ConstantOfShape", vec![shape], vec![output], list);
+    n.emit_node("ConstantOfShape", shape, vec![output], list);
     Ok(())
 }

@@ -54,7 +54,9 @@ pub(super) fn write_loop<'g>(n: &mut NodeOut<'_, 'g>, op: &'g Loop) -> Result<()
     let own = n.node.inputs.len().checked_sub(op.captures);
     let own = own.ok_or_else(|| Error::write(format!("captures {} values, more than it has inputs", op.captures)))?;
     let body = n.graph(&op.body, own)?;
-    let inputs = n.inputs_up_to(own)?;
+    let mut inputs = n.inputs_up_to(own)?;
+    // Trip count and condition must be there, if empty.
+    inputs.resize(inputs.len().max(2), String::new());
     let outputs = n.all_outputs();
     n.emit_node("Loop", inputs, outputs, attributes().graph("body", body));
     Ok(())

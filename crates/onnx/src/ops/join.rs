@@ -33,9 +33,17 @@ pub(super) fn read_split(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
 }
 
 pub(super) fn write_split(n: &mut NodeOut<'_, '_>, op: Split) -> Result<()> {
-    let mut list = attributes().int_unless("axis", op.axis, 0);
-    if n.opset() >= 18 && n.value(1).is_none() {
-        list = list.int("num_outputs", int_of(n.node.outputs.len()));
-    }
-    axes::write(n, "Split", "split", 1, 13, list)
+    let list = attributes().int_unless("axis", op.axis, 0);
+    let (list, inputs) = match n.constant(1).filter(|_| n.opset() < 13) {
+        Some(sizes) => (list.ints("split", sizes.to_i64_vec()), n.inputs_up_to(1)?),
+        None if n.value(1).is_some() => {
+            n.require(13);
+            (list, n.inputs()?)
+        }
+        None if n.opset() >= 18 => (list.int("num_outputs", int_of(n.node.outputs.len())), n.inputs()?),
+        None => (list, n.inputs()?),
+    };
+    let outputs = n.all_outputs();
+    n.emit_node("Split", inputs, outputs, list);
+    Ok(())
 }

@@ -28,6 +28,8 @@ mod resize;
 mod shape;
 mod softmax;
 mod space;
+#[cfg(test)]
+mod tests;
 mod verbatim;
 mod window;
 
@@ -210,6 +212,7 @@ const MICROSOFT_ROWS: &[Row] = &[
     row("DequantizeLinear", (2, 3), 1, quantize::read_dequantize),
     row("Gelu", (1, 1), 1, activation::read),
     row("QuantizeLinear", (2, 3), 1, quantize::read_quantize),
+    row("QuickGelu", (1, 1), 1, activation::read),
 ];
 
 /// The row of an operator, if it is understood.
@@ -223,6 +226,11 @@ pub(crate) fn reader_of(domain: &str, op_type: &str) -> Option<&'static Row> {
 }
 
 impl Row {
+    /// Whether outputs that are left out at the end can be forgotten: not where each is a part of a whole.
+    pub(crate) fn trims_outputs(&self) -> bool {
+        self.outputs != ANY
+    }
+
     /// Whether a node has as many inputs and outputs as the operator may have, and none of the required ones is left out.
     pub(crate) fn check_arity(&self, node: &NodeIn<'_, '_, '_>) -> Result<()> {
         let (least, most) = self.inputs;
@@ -312,6 +320,25 @@ pub(crate) fn write<'g>(op: &'g Op, n: &mut NodeOut<'_, 'g>) -> Result<()> {
     }
 }
 
+/// The inputs that ONNX wants as 64-bit integers and nothing else.
+pub(crate) fn int64_inputs(op: &Op) -> &'static [usize] {
+    match op {
+        Op::ConstantOfShape | Op::Loop(_) => &[0],
+        Op::Reshape(_)
+        | Op::Expand
+        | Op::Tile
+        | Op::Squeeze
+        | Op::Unsqueeze
+        | Op::Reduce(_)
+        | Op::TopK(_)
+        | Op::Split(_)
+        | Op::Trilu(_)
+        | Op::Pad(_) => &[1],
+        Op::Resize(_) => &[3],
+        _ => &[],
+    }
+}
+
 /// The error for operators on channels-last activations, which ONNX does not have.
 fn check_layout(layout: fewbit_ir::Layout) -> Result<()> {
     match layout {
@@ -323,7 +350,7 @@ fn check_layout(layout: fewbit_ir::Layout) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+mod row_tests {
     use super::*;
 
     #[test]

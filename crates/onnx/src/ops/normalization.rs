@@ -42,7 +42,8 @@ fn read_batch_per_activation(n: &mut NodeIn<'_, '_, '_>, epsilon: f32) -> Result
 }
 
 pub(super) fn write_batch(n: &mut NodeOut<'_, '_>, op: BatchNormalization) -> Result<()> {
-    if op.axis != 1 {
+    let rank = n.rank(0).map_or(i64::MAX, int_of);
+    if op.axis != 1 && op.axis.checked_add(rank) != Some(1) {
         return Err(Error::write(format!(
             "normalizes axis {}, where ONNX has its channels on axis 1; lower the layout before writing",
             op.axis

@@ -42,14 +42,24 @@ pub(super) fn read_dequantize(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
 
 /// ONNX Runtime wants a zero point everywhere, also where it is 0.
 pub(super) fn write_quantize(n: &mut NodeOut<'_, '_>, op: QuantizeLinear) -> Result<()> {
-    let list = scale_attributes(n, op.axis, op.block_size, op.to);
-    emit_with_zero_point(n, "QuantizeLinear", Some(op.to), list)
+    let mut list = scale_attributes(n, op.axis, op.block_size, op.to);
+    let inputs = inputs_with_zero_point(n, Some(op.to))?;
+    if inputs.len() < 3 && op.to != DType::U8 {
+        n.require(21);
+        list = list.int("output_dtype", i64::from(dtype::to_onnx(op.to)));
+    }
+    let outputs = n.outputs();
+    n.emit_node("QuantizeLinear", inputs, outputs, list);
+    Ok(())
 }
 
 pub(super) fn write_dequantize(n: &mut NodeOut<'_, '_>, op: DequantizeLinear) -> Result<()> {
     let dtype = n.dtype(0);
     let list = scale_attributes(n, op.axis, op.block_size, dtype.unwrap_or(DType::I8));
-    emit_with_zero_point(n, "DequantizeLinear", dtype, list)
+    let inputs = inputs_with_zero_point(n, dtype)?;
+    let outputs = n.outputs();
+    n.emit_node("DequantizeLinear", inputs, outputs, list);
+    Ok(())
 }
 
 /// The axis, which per-tensor scales do not have, and the opset that the granularity and the types need.
@@ -57,8 +67,8 @@ fn scale_attributes(n: &mut NodeOut<'_, '_>, axis: i64, block_size: usize, integ
     let per_tensor = n.shape(1).is_some_and(|s| s.iter().all(|d| *d == 1)) && block_size == 0;
     n.require(if per_tensor { 11 } else { 13 });
     n.require(match (integer, n.dtype(1)) {
-        (DType::I4 | DType::U4 | DType::I16 | DType::U16, _) => 21,
         (DType::I2 | DType::U2, _) => 25,
+        (DType::I4 | DType::U4 | DType::I16 | DType::U16, _) => 21,
         _ if block_size > 0 => 21,
         (_, Some(DType::F16 | DType::BF16)) => 19,
         _ => 11,
@@ -69,20 +79,17 @@ fn scale_attributes(n: &mut NodeOut<'_, '_>, axis: i64, block_size: usize, integ
     attributes().int_unless("axis", axis, 1).int_unless("block_size", int_of(block_size), 0)
 }
 
-fn emit_with_zero_point(n: &mut NodeOut<'_, '_>, op_type: &str, integer: Option<DType>, list: AttributeList) -> Result<()> {
+/// The inputs, with zeros of the scale's shape as zero point if there is none. Where that shape is computed, the zero
+/// point stays out, which ONNX allows.
+fn inputs_with_zero_point(n: &mut NodeOut<'_, '_>, integer: Option<DType>) -> Result<Vec<String>> {
     let mut inputs = n.inputs()?;
     if n.value(2).is_none()
-        && let Some(dtype) = integer
+        && let (Some(dtype), Some(shape)) = (integer, n.shape(1))
     {
-        let Some(shape) = n.shape(1) else {
-            return Err(Error::write("it has no zero point, and the shape of its scale is not known; fold constants before writing"));
-        };
         let zeros = Tensor::zeros(dtype, shape).map_err(|e| Error::write(e.to_string()))?;
         n.require(dtype::since(dtype));
         inputs.truncate(2);
         inputs.push(n.make_constant(&format!("zero_point_{dtype}"), &zeros)?);
     }
-    let outputs = n.outputs();
-    n.emit_node(op_type, inputs, outputs, list);
-    Ok(())
+    Ok(inputs)
 }

@@ -2,7 +2,7 @@
 
 use fewbit_ir::op::Custom;
 
-use crate::names::graphs_of;
+use crate::names::graphs_in;
 use crate::opset::change_between;
 use crate::proto::{NodeProto, normalized_domain};
 use crate::write::{NodeOut, attributes};
@@ -19,6 +19,10 @@ pub(super) fn write(n: &mut NodeOut<'_, '_>, op: &Custom) -> Result<()> {
     let source = n.source_opset().unwrap_or_else(|| n.opset());
     let own =
         NodeProto { op_type: Some(op.name.clone()), domain: Some(op.domain.clone()), attribute: list.list.clone(), ..NodeProto::default() };
+    if op.domain.is_empty() {
+        // Never written in an older opset than it was read in.
+        n.require(source);
+    }
     check_change(&own, source, n.opset())?;
     let own_inputs = n.node.inputs.len().checked_sub(op.captures);
     let own_inputs = own_inputs.ok_or_else(|| Error::write(format!("captures {} values, more than it has inputs", op.captures)))?;
@@ -26,7 +30,7 @@ pub(super) fn write(n: &mut NodeOut<'_, '_>, op: &Custom) -> Result<()> {
         n.keep_name(index)?;
     }
     let inputs = n.inputs_up_to(own_inputs)?;
-    let outputs = n.outputs();
+    let outputs = n.given_outputs();
     n.emit_in(&op.domain, &op.name, inputs, outputs, list);
     Ok(())
 }
@@ -42,6 +46,6 @@ fn check_change(node: &NodeProto, source: i64, target: i64) -> Result<()> {
             node.op_type()
         )));
     }
-    let inner = node.attribute.iter().flat_map(graphs_of).flat_map(|g| &g.node);
+    let inner = graphs_in(node).flat_map(|g| &g.node);
     inner.into_iter().try_for_each(|inner| check_change(inner, source, target))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::names::graphs_of;
+use crate::names::{graphs_in, graphs_of};
 use crate::proto::{AttributeProto, GraphProto, TensorProto, ValueInfoProto};
 
 /// The names that graphs take from outside, in order of first use, each once.
@@ -36,7 +36,7 @@ impl<'m> Captured<'m> {
             for name in &node.input {
                 self.use_name(name, defined);
             }
-            for graph in node.attribute.iter().flat_map(graphs_of) {
+            for graph in graphs_in(node) {
                 self.visit(graph, defined);
             }
             if let Some(innermost) = defined.last_mut() {

@@ -1,7 +1,5 @@
 //! Calls of model-local functions, written out where they are called.
 
-use std::collections::HashMap;
-
 use fewbit_ir::{Graph, Op, ValueId};
 
 use super::{Attribute, Attributes, Frame, Reader, Scope};
@@ -56,6 +54,7 @@ impl<'m> Reader<'m> {
             let name = body.renamed.get(inside).cloned().unwrap_or_default();
             if graph.value(value).name != name {
                 // The function passes one of its inputs on.
+                self.count_node()?;
                 let identity = graph.add_node("", Op::Identity, vec![Some(value)], &[&name]);
                 value = graph.node(identity).outputs.first().copied().unwrap_or(value);
             }
@@ -84,7 +83,9 @@ fn frame_of_call<'m>(
     let named = |name: &str| attributes.all().iter().any(|a| a.name == name);
     let defaults = function.attribute_proto.iter().filter(|d| !named(d.name())).map(|proto| Attribute { name: proto.name(), proto });
     let attributes = attributes.all().iter().copied().chain(defaults).collect();
-    let opsets: HashMap<&str, i64> = function.opset_import.iter().map(|o| (normalized_domain(o.domain()), o.version())).collect();
+    // What it does not import itself is as for its caller.
+    let mut opsets = scope.frame.opsets.clone();
+    opsets.extend(function.opset_import.iter().map(|o| (normalized_domain(o.domain()), o.version())));
     if let Some(opset) = opsets.get("").filter(|o| !(MIN_OPSET..=MAX_OPSET).contains(*o)) {
         return Err(Error::unsupported(format!(
             "function '{}' uses opset {opset}; fewbit reads {MIN_OPSET} to {MAX_OPSET}",

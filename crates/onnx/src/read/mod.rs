@@ -27,7 +27,7 @@ use crate::names::Names;
 use crate::notes::Notes;
 use crate::opset::{MAX_OPSET, MIN_OPSET};
 use crate::proto::{ModelProto, OperatorSetIdProto, normalized_domain};
-use crate::{DESCRIPTION, Error, ExternalData, Result};
+use crate::{DESCRIPTION, Error, ExternalData, Result, wire};
 
 /// A model as it was read.
 #[derive(Clone, Debug)]
@@ -41,8 +41,9 @@ pub struct Decoded {
 /// Reads an ONNX file.
 ///
 /// Tensors share `bytes` and the external files where they are stored as they stand, so that a memory map is not
-/// copied. Errors name the node, attribute or tensor; a file that is no protobuf at all is named by field.
+/// copied. Errors name the node, attribute or tensor, or the byte where the file is broken.
 pub fn read(bytes: Bytes, external: &dyn ExternalData) -> Result<Decoded> {
+    wire::check(&bytes)?;
     let proto = ModelProto::decode(bytes).map_err(|e| Error::malformed(format!("not an ONNX file: {e}")))?;
     let Some(graph) = &proto.graph else {
         return Err(Error::malformed("not an ONNX file: there is no graph in it"));

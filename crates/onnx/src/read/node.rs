@@ -168,14 +168,17 @@ impl<'m> Reader<'m> {
         if let Some(function) = self.functions.get(&(domain, proto.op_type(), proto.overload())) {
             return self.inline(function, proto, &attributes, &inputs, graph, scope);
         }
-        let outputs: Vec<&'m str> = proto.output.iter().take(trimmed_len(&proto.output).max(1)).map(String::as_str).collect();
+        let row = ops::reader_of(domain, proto.op_type());
+        let trims = row.is_some_and(ops::Row::trims_outputs);
+        let count = if trims { trimmed_len(&proto.output).max(1) } else { proto.output.len() };
+        let outputs: Vec<&'m str> = proto.output.iter().take(count).map(String::as_str).collect();
         let names: Vec<String> = outputs.iter().map(|name| scope.name_in_graph(name, &mut self.names)).collect();
         let stem = if proto.name().is_empty() { names.first().cloned().unwrap_or_default() } else { proto.name().to_owned() };
         let stem = if stem.is_empty() { proto.op_type().to_owned() } else { stem };
         let opset = scope.frame.opset(domain);
         let foreign = is_foreign(&inputs, &outputs, scope);
         let mut node = NodeIn { inputs: inputs.clone(), attributes, opset, proto, graph, reader: self, scope, stem };
-        let mapped = match ops::reader_of(domain, proto.op_type()) {
+        let mapped = match row {
             None => Mapped::Custom("fewbit does not know this operator".into()),
             Some(_) if foreign => Mapped::Custom("it handles values that are no tensors of numbers".into()),
             Some(row) => row.check_arity(&node).and_then(|()| (row.read)(&mut node))?,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
-use fewbit_ir::{Definition, Graph, Op, ValueId};
+use fewbit_ir::{Definition, Graph, Op, TensorType, ValueId};
 use fewbit_tensor::{DType, Tensor};
 
 use super::{NodeOut, WriteOptions};
@@ -12,7 +12,7 @@ use crate::limits::MAX_GRAPH_DEPTH;
 use crate::names::Names;
 use crate::notes::Notes;
 use crate::proto::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
-use crate::{Error, Result, dtype, ops, tensor, types};
+use crate::{Error, Result, dtype, facts, ops, tensor, types};
 
 /// Everything that writing keeps between nodes.
 pub(crate) struct Emitter<'g> {
@@ -120,13 +120,13 @@ impl<'g> Emitter<'g> {
             }
             named.insert(*id);
         }
-        let mut used: HashSet<ValueId> = graph.nodes().flat_map(|(_, n)| n.inputs.iter().flatten().copied()).collect();
-        used.extend(&graph.outputs);
+        let used = used_values(graph);
         // The interface keeps its names, whatever else is called the same.
         let interface = graph.inputs.iter().chain(&graph.outputs).copied();
         for id in interface.chain(graph.values().map(|(id, _)| id)) {
             let value = graph.value(id);
-            let unused = value.name.is_empty() && !used.contains(&id);
+            let constant = matches!(value.definition, Definition::Constant(_));
+            let unused = (value.name.is_empty() || constant) && !used.contains(&id);
             if unused || !named.insert(id) {
                 continue;
             }
@@ -239,10 +239,14 @@ impl<'g> Emitter<'g> {
     }
 }
 
-/// Takes the names of all values of a graph and of the graphs within it.
+/// Takes the names of all values of a graph and of the graphs within it, but for constants that nothing uses: those
+/// are not written.
 fn take_names(graph: &Graph, names: &mut Names) {
-    for (_, value) in graph.values() {
-        names.take(&value.name);
+    let used = used_values(graph);
+    for (id, value) in graph.values() {
+        if used.contains(&id) || !matches!(value.definition, Definition::Constant(_)) {
+            names.take(&value.name);
+        }
     }
     for (_, node) in graph.nodes() {
         match &node.op {
@@ -256,6 +260,13 @@ fn take_names(graph: &Graph, names: &mut Names) {
     }
 }
 
+/// The values that a node or the interface uses.
+fn used_values(graph: &Graph) -> HashSet<ValueId> {
+    let by_nodes = graph.nodes().flat_map(|(_, n)| n.inputs.iter().flatten());
+    by_nodes.chain(&graph.outputs).copied().collect()
+}
+
 fn value_info(graph: &Graph, id: ValueId, name: &str) -> ValueInfoProto {
-    ValueInfoProto { name: Some(name.to_owned()), r#type: graph.value(id).ty.as_ref().map(types::write), ..ValueInfoProto::default() }
+    let ty = graph.value(id).ty.clone().or_else(|| facts::dtype(graph, id).map(TensorType::unranked));
+    ValueInfoProto { name: Some(name.to_owned()), r#type: ty.as_ref().map(types::write), ..ValueInfoProto::default() }
 }

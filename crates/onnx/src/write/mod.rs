@@ -20,7 +20,7 @@ use self::emitter::Emitter;
 pub use self::external::ExternalFile;
 pub(crate) use self::node::{NodeOut, scalar};
 use crate::limits::MAX_MODEL_BYTES;
-use crate::opset::{DEFAULT_OPSET, MAX_OPSET, MIN_WRITTEN_OPSET, ir_version};
+use crate::opset::{DEFAULT_OPSET, MAX_CHOSEN_OPSET, MAX_OPSET, MIN_WRITTEN_OPSET, ir_version};
 use crate::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use crate::{DESCRIPTION, Error, Result};
 
@@ -60,7 +60,8 @@ pub struct Encoded {
 /// Writes a model as an ONNX file. The same model gives the same bytes.
 pub fn write(model: &Model, options: &WriteOptions) -> Result<Encoded> {
     let source = model.opsets.get("").copied();
-    let wanted = options.min_opset.unwrap_or(MIN_WRITTEN_OPSET).max(source.unwrap_or(DEFAULT_OPSET)).max(MIN_WRITTEN_OPSET);
+    let of_source = source.unwrap_or(DEFAULT_OPSET).clamp(MIN_WRITTEN_OPSET, MAX_CHOSEN_OPSET);
+    let wanted = options.min_opset.unwrap_or(of_source).max(of_source);
     if wanted > MAX_OPSET {
         return Err(Error::write(format!("opset {wanted} is newer than {MAX_OPSET}, the newest that fewbit writes")));
     }

@@ -5,7 +5,7 @@ use fewbit_tensor::{DType, Tensor};
 
 use super::{AttributeList, attributes, emitter::Emitter};
 use crate::proto::NodeProto;
-use crate::{Error, Result, facts};
+use crate::{Error, Result, dtype, facts, ops};
 
 /// A node as a mapping function sees it.
 pub(crate) struct NodeOut<'e, 'g> {
@@ -70,14 +70,34 @@ impl<'e, 'g> NodeOut<'e, 'g> {
         self.node.input(index).map_or_else(|| Ok(String::new()), |id| self.emitter.reference(id))
     }
 
-    /// The names of all inputs.
+    /// The names of all inputs, those left out at the end not among them.
     pub(crate) fn inputs(&mut self) -> Result<Vec<String>> {
         self.inputs_up_to(self.node.inputs.len())
     }
 
-    /// The names of the first inputs.
+    /// The names of the first inputs, those left out at the end not among them.
     pub(crate) fn inputs_up_to(&mut self, count: usize) -> Result<Vec<String>> {
-        (0..count.min(self.node.inputs.len())).map(|i| self.input(i)).collect()
+        let mut names = (0..count.min(self.node.inputs.len())).map(|i| self.integer_input(i)).collect::<Result<Vec<_>>>()?;
+        while names.last().is_some_and(String::is_empty) {
+            names.pop();
+        }
+        Ok(names)
+    }
+
+    /// The name of an input; where ONNX wants 64-bit integers, 32-bit ones are widened.
+    fn integer_input(&mut self, index: usize) -> Result<String> {
+        if !ops::int64_inputs(&self.node.op).contains(&index) || self.dtype(index) != Some(DType::I32) {
+            return self.input(index);
+        }
+        if let Some(narrow) = self.constant(index) {
+            let wide = Tensor::from_integers(DType::I64, narrow.shape(), &narrow.to_i64_vec());
+            let name = self.node.input(index).map_or_else(String::new, |id| format!("{}_i64", self.emitter.name(id)));
+            return self.make_constant(&name, &wide.map_err(|e| Error::write(e.to_string()))?);
+        }
+        let (narrow, wide) = (self.input(index)?, self.fresh("i64"));
+        let to = attributes().int("to", i64::from(dtype::to_onnx(DType::I64)));
+        self.emit_node("Cast", vec![narrow], vec![wide.clone()], to);
+        Ok(wide)
     }
 
     /// Writes an input that a graph within this node uses by its name; an error if the name had to be changed.
@@ -92,17 +112,26 @@ impl<'e, 'g> NodeOut<'e, 'g> {
         }
     }
 
-    /// The names of the outputs, those left out at the end not among them.
-    pub(crate) fn outputs(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.node.outputs.iter().map(|id| self.emitter.name(*id).to_owned()).collect();
-        while names.len() > 1 && names.last().is_some_and(String::is_empty) {
-            names.pop();
-        }
+    /// The names of the outputs, those left out at the end not among them. One that is left out before gets a name,
+    /// since few operators can do without.
+    pub(crate) fn outputs(&mut self) -> Vec<String> {
+        let mut names = self.all_outputs();
+        let named = self.node.outputs.iter().rposition(|id| !self.emitter.name(*id).is_empty());
+        names.truncate(named.map_or(1, |last| last.saturating_add(1)));
         names
     }
 
-    /// The names of all outputs, empty for those left out.
-    pub(crate) fn all_outputs(&self) -> Vec<String> {
+    /// The names of all outputs; those left out get one.
+    pub(crate) fn all_outputs(&mut self) -> Vec<String> {
+        let name = |id: &ValueId| match self.emitter.name(*id) {
+            "" => self.emitter.fresh("unused"),
+            name => name.to_owned(),
+        };
+        self.node.outputs.iter().map(name).collect()
+    }
+
+    /// The names of the outputs as they are.
+    pub(crate) fn given_outputs(&self) -> Vec<String> {
         self.node.outputs.iter().map(|id| self.emitter.name(*id).to_owned()).collect()
     }
 
@@ -150,8 +179,12 @@ impl<'e, 'g> NodeOut<'e, 'g> {
         }
         let dtype = self.output_dtype().or_else(|| self.dtype(0)).unwrap_or(DType::F32);
         let mut inputs = vec![input];
-        for (bound, name) in [(clamp.min, "clip_min"), (clamp.max, "clip_max")] {
-            inputs.push(if bound.is_finite() { self.make_constant(name, &scalar(dtype, bound)?)? } else { String::new() });
+        if clamp.min != f32::NEG_INFINITY || clamp.max != f32::INFINITY {
+            let min = clamp.min != f32::NEG_INFINITY;
+            inputs.push(if min { self.make_constant("clip_min", &scalar(dtype, clamp.min)?)? } else { String::new() });
+        }
+        if clamp.max != f32::INFINITY {
+            inputs.push(self.make_constant("clip_max", &scalar(dtype, clamp.max)?)?);
         }
         self.emit_node("Clip", inputs, vec![output], attributes());
         Ok(())
@@ -163,17 +196,7 @@ impl<'e, 'g> NodeOut<'e, 'g> {
     }
 
     /// Writes a node of another operator set than ONNX's own.
-    pub(crate) fn emit_in(
-        &mut self,
-        domain: &str,
-        op_type: &str,
-        mut inputs: Vec<String>,
-        outputs: Vec<String>,
-        attributes: AttributeList,
-    ) {
-        while inputs.last().is_some_and(String::is_empty) {
-            inputs.pop();
-        }
+    pub(crate) fn emit_in(&mut self, domain: &str, op_type: &str, inputs: Vec<String>, outputs: Vec<String>, attributes: AttributeList) {
         let name = match self.node.name.as_str() {
             "" => None,
             name if self.written == 0 => Some(name.to_owned()),

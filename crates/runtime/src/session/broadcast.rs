@@ -65,8 +65,8 @@ impl Broadcast {
         let mut loops: Vec<Loop> = Vec::with_capacity(outer.len());
         for group in outer.iter().rev() {
             loops.push(Loop { size: group.size, steps: [0, 1].map(|i| if group.moves[i] { spans[i] } else { 0 }) });
-            for i in 0..2 {
-                spans[i] *= if group.moves[i] { group.size } else { 1 };
+            for (span, moves) in spans.iter_mut().zip(group.moves) {
+                *span *= if moves { group.size } else { 1 };
             }
         }
         loops.reverse();
@@ -138,8 +138,8 @@ impl Broadcast {
         for i in 0..count {
             let (mut left, mut at) = (i, [0, 0]);
             for l in self.outer.iter().rev() {
-                for side in 0..2 {
-                    at[side] += left % l.size * l.steps[side];
+                for (at, step) in at.iter_mut().zip(l.steps) {
+                    *at += left % l.size * step;
                 }
                 left /= l.size;
             }

@@ -13,6 +13,7 @@ use fewbit_kernels::{Clamp, Isa};
 
 use super::broadcast::Broadcast;
 use super::copy::StridedCopy;
+use super::fake_quantize::FakeQuantize;
 use crate::{Error, ErrorKind, Result};
 
 /// The work of one step.
@@ -48,16 +49,6 @@ pub(super) enum Kernel {
     Permute { shape: Vec<usize>, permutation: Vec<usize> },
     /// Any number of inputs, each copied to its places; the rest of the output is filled first.
     Copy { fill: Option<f32>, parts: Vec<StridedCopy> },
-}
-
-/// Numbers of a fake quantization, see [`kernels::Affine`].
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct FakeQuantize {
-    pub(super) scales: Vec<f32>,
-    pub(super) zero_points: Vec<i32>,
-    pub(super) inner: usize,
-    pub(super) min: i32,
-    pub(super) max: i32,
 }
 
 /// What a kernel reads.
@@ -103,6 +94,7 @@ impl Kernel {
     pub(super) fn in_place_inputs(&self) -> std::ops::Range<usize> {
         match self {
             Self::Unary(_) => 0..1,
+            Self::FakeQuantize(q) if q.works_in_place() => 0..1,
             Self::Binary { op, broadcast, .. } => broadcast.in_place_inputs(matches!(op, kernels::Binary::Add | kernels::Binary::Mul)),
             _ => 0..0,
         }
@@ -127,10 +119,8 @@ impl Kernel {
                 Some(_) => broadcast.run_in_place(isa, *op, &inputs.floats(0)?, true, *clamp, output),
                 None => broadcast.run(isa, *op, &inputs.floats(0)?, &inputs.floats(1)?, *clamp, output),
             },
-            Self::FakeQuantize(q) => {
-                let affine = kernels::Affine { scales: &q.scales, zero_points: &q.zero_points, inner: q.inner, min: q.min, max: q.max };
-                kernels::fake_quantize(isa, &affine, &inputs.floats(0)?, output)
-            }
+            Self::FakeQuantize(q) if in_place.is_some() => q.run_in_place(isa, output),
+            Self::FakeQuantize(q) => q.run(isa, &inputs.floats(0)?, output),
             Self::MaxPool(dims) => kernels::max_pool2d(isa, dims, &inputs.floats(0)?, output),
             Self::AveragePool { dims, count } => kernels::average_pool2d(isa, dims, *count, &inputs.floats(0)?, output),
             Self::Reduce { op, dims } => kernels::reduce(isa, *op, dims, &inputs.floats(0)?, output),

@@ -49,6 +49,7 @@ mod copy;
 mod describe;
 mod execute;
 mod facts;
+mod fake_quantize;
 mod interface;
 mod kernel;
 mod lower;

@@ -85,6 +85,7 @@ fn conv_transpose(graph: &Graph, node: &Node, op: &ConvTranspose, weight: &Tenso
 }
 
 /// The bias of a convolution: `Some(None)` without one, `None` if it is computed.
+#[allow(clippy::option_option, reason = "no bias and an unknown bias are two things")]
 fn bias(graph: &Graph, node: &Node) -> Option<Option<Tensor>> {
     match node.input(2) {
         None => Some(None),
@@ -118,7 +119,9 @@ fn matrix(weight: &Tensor, transposed: bool, alpha: f32, bias: Option<&[f32]>) -
         (rows, columns, (0..rows * columns).map(|i| data[i % rows * columns + i / rows]).collect())
     };
     if alpha != 1.0 {
-        values.iter_mut().for_each(|w| *w *= alpha);
+        for w in &mut values {
+            *w *= alpha;
+        }
     }
     let weights = Conv2dWeights { out_c: n, in_c: k, kernel: [1, 1], groups: 1, values: &values, bias };
     let weights = Arc::new(PackedConv2d::new(&weights).map_err(|e| kernel_error(&e))?);

@@ -125,6 +125,7 @@ pub(super) fn write_conv(w: &mut NodeWriter<'_, '_>, op: &Conv) -> Result<()> {
     let outputs = weight.first().copied().unwrap_or(1);
     let depthwise = op.groups > 1 && op.groups == channels;
     let filter = conv_weight(w, &weight, depthwise)?;
+    w.check_weight(x, filter, if depthwise { 3 } else { 0 })?;
     let bias = bias::write(w, w.node().input(2), outputs, x, filter, true)?;
     let inputs = [Some(x), Some(filter), bias];
     with_activation(w, op.activation, |w, activation, to| {
@@ -203,6 +204,7 @@ pub(super) fn write_conv_transpose(w: &mut NodeWriter<'_, '_>, op: &ConvTranspos
     let whole = begin.iter().all(|b| *b == 0) && size.iter().zip(&full).all(|(s, f)| s == f);
     let x = w.input(0)?;
     let filter = w.weight(1, &[1, 2, 3, 0], None)?;
+    w.check_weight(x, filter, 0)?;
     let bias = bias::write(w, w.node().input(2), output.dim(3), x, filter, false)?;
     with_activation(w, op.activation, |w, activation, to| {
         let padding = if same { schema::Padding::SAME } else { schema::Padding::VALID };

@@ -131,6 +131,7 @@ fn fully_connected(
     channels: usize,
     clamp: Clamp,
 ) -> Result<()> {
+    w.check_weight(x, weight, 0)?;
     let bias = bias::write(w, bias, channels, x, weight, false)?;
     let keep_num_dims = w.spec(x).shape.rank() > 2;
     let asymmetric_quantize_inputs = w.form() == Form::Hybrid;

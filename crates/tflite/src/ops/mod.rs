@@ -225,8 +225,9 @@ pub(crate) fn bias_add(graph: &Graph, uses: &[Vec<Use>], node: &Node) -> Option<
 pub(crate) fn is_widened_half(graph: &Graph, value: ValueId) -> bool {
     let widened = || {
         let node = graph.node(graph.producer(value)?);
-        let half = matches!(node.op, Op::Cast(_)).then(|| node.input(0))?.and_then(|v| graph.constant(v))?;
-        Some(half.dtype() == DType::F16)
+        let Op::Cast(cast) = node.op else { return None };
+        let half = node.input(0).and_then(|v| graph.constant(v))?;
+        Some(half.dtype() == DType::F16 && cast.to == DType::F32)
     };
     widened().unwrap_or(false)
 }

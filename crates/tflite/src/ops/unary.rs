@@ -96,11 +96,13 @@ pub(super) fn has_integer_form(op: Unary) -> bool {
 pub(super) fn write(w: &mut NodeWriter<'_, '_>, op: Unary) -> Result<()> {
     let x = w.input(0)?;
     let to = w.output(0)?;
+    if let Some(clamp) = op.as_clamp() {
+        return write_clamp(w, x, clamp, to);
+    }
     if let Some((builtin, _)) = FUNCTIONS.iter().find(|(_, f)| *f == op) {
         return write_function(w, *builtin, x, to);
     }
     match op {
-        Unary::Clamp(clamp) => write_clamp(w, x, clamp, to),
         Unary::LeakyRelu { alpha } => w.apply(Builtin::LEAKY_RELU, options::LeakyRelu { alpha }, &[x], &[to]),
         Unary::Gelu { tanh } => w.apply(Builtin::GELU, options::Gelu { approximate: tanh }, &[x], &[to]),
         Unary::Swish { alpha: 1.0 } => write_swish(w, x, to),

@@ -151,9 +151,11 @@ impl<'a> GraphReader<'a> {
             return Ok(*value);
         }
         let tensor = self.tensor(i)?;
-        let data = tensor.constant()?.ok_or_else(|| {
-            Error::format(format!("tensor '{}' is used, but it is no input, has no data, and no operator before yields it", tensor.name))
-        })?;
+        let Some(data) = tensor.constant()? else {
+            let message = format!("tensor '{}' is used, but it is no input, has no data, and no operator before yields it", tensor.name);
+            let stateful = format!("tensor '{}' keeps its elements from one run to the next, which the graph cannot express", tensor.name);
+            return Err(if tensor.is_variable { Error::unsupported(stateful) } else { Error::format(message) });
+        };
         let name = tensor.name.clone();
         let name = self.unique(&name);
         let value = self.graph.add_constant(name, data);

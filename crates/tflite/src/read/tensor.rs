@@ -22,6 +22,8 @@ pub(crate) struct Tensor {
     dynamic: Vec<bool>,
     pub(crate) quant: Option<Quant>,
     data: Option<Bytes>,
+    /// Whether it keeps its elements from one run to the next.
+    pub(crate) is_variable: bool,
 }
 
 /// The tensors of a subgraph.
@@ -79,7 +81,7 @@ impl Tensor {
             Some(quantization) => Quant::read(quantization, tensor.dtype, &shape)?,
             None => None,
         };
-        Ok(Self { name, element_type: tensor.dtype, shape, dynamic, quant, data })
+        Ok(Self { name, element_type: tensor.dtype, shape, dynamic, quant, data, is_variable: tensor.is_variable })
     }
 
     pub(crate) fn dtype(&self) -> Result<DType> {

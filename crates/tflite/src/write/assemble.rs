@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use fewbit_ir::Model;
+use fewbit_ir::{Model, Signature, ValueId};
 
 use super::WriteOptions;
 use super::lowering::Parts;
@@ -18,8 +18,11 @@ use crate::schema::{self, TensorType};
 /// Codes from this one on do not fit the byte that old runtimes read, which then says 127.
 const PLACEHOLDER_CODE: i8 = 127;
 
-/// The oldest runtime that has every operator version of this crate, under the key that TFLite's tools read.
-const MIN_RUNTIME: (&str, &str) = ("min_runtime_version", "2.11.0");
+/// The oldest runtime that has every operator version that this crate writes, under the key that TFLite's tools read.
+const MIN_RUNTIME: (&str, &str) = ("min_runtime_version", "2.17.0");
+
+/// The entry point of a model that names none.
+const DEFAULT_SIGNATURE: &str = "serving_default";
 
 /// Bytes of that entry, padded with zeros as TFLite's tools do.
 const MIN_RUNTIME_LEN: usize = 16;
@@ -134,24 +137,29 @@ fn metadata(model: &Model, mut add: impl FnMut(Bytes) -> usize) -> Result<Vec<sc
     all.map(|(name, bytes)| Ok(schema::Metadata { name, buffer: index(add(bytes))? })).collect()
 }
 
-/// The model's entry points; those that do not name every input and output are left out.
+/// The model's entry points, those that do not name every input and output left out; one with the names of the graph's
+/// values if there is none, since runtimes look for one.
 fn signatures(model: &Model, inputs: &[TensorId], outputs: &[TensorId]) -> Result<Option<Vec<schema::SignatureDef>>> {
+    let names = |values: &[ValueId]| values.iter().map(|v| model.graph.value(*v).name.clone()).collect();
+    let default = Signature { key: DEFAULT_SIGNATURE.to_owned(), inputs: names(&model.graph.inputs), outputs: names(&model.graph.outputs) };
     let map = |names: &[String], tensors: &[TensorId]| -> Result<Vec<schema::TensorMap>> {
         let one = |(name, id): (&String, &TensorId)| Ok(schema::TensorMap { name: name.clone(), tensor_index: index(id.0)? });
         names.iter().zip(tensors).map(one).collect()
     };
-    let whole = model.signatures.iter().filter(|s| s.inputs.len() == inputs.len() && s.outputs.len() == outputs.len());
-    let defs = whole
-        .map(|s| {
-            Ok(schema::SignatureDef {
-                inputs: map(&s.inputs, inputs)?,
-                outputs: map(&s.outputs, outputs)?,
-                signature_key: s.key.clone(),
-                subgraph_index: 0,
-            })
+    let def = |s: &Signature| {
+        Ok(schema::SignatureDef {
+            inputs: map(&s.inputs, inputs)?,
+            outputs: map(&s.outputs, outputs)?,
+            signature_key: s.key.clone(),
+            subgraph_index: 0,
         })
-        .collect::<Result<Vec<_>>>()?;
-    Ok((!defs.is_empty()).then_some(defs))
+    };
+    let whole = |s: &&Signature| s.inputs.len() == inputs.len() && s.outputs.len() == outputs.len();
+    let mut defs = model.signatures.iter().filter(whole).map(def).collect::<Result<Vec<_>>>()?;
+    if defs.is_empty() {
+        defs.push(def(&default)?);
+    }
+    Ok(Some(defs))
 }
 
 fn index(i: usize) -> Result<u32> {

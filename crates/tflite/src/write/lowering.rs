@@ -22,7 +22,7 @@ pub(crate) struct Lowering<'g> {
     /// Per value the tensor that holds it.
     tensors: Vec<Option<TensorId>>,
     /// Constants of integers by the way they are read.
-    quantized_constants: HashMap<(ValueId, Vec<u32>), TensorId>,
+    quantized_constants: HashMap<(ValueId, Vec<(u32, i64)>), TensorId>,
 }
 
 /// The tables with the tensors of the interface.
@@ -67,6 +67,7 @@ impl<'g> Lowering<'g> {
         let lowered = match node.op {
             // Becomes part of its readers' inputs, or an operator once one of them wants floats.
             Op::DequantizeLinear(_) => Ok(()),
+            Op::Cast(_) if node.outputs.first().is_some_and(|v| ops::is_widened_half(self.graph, *v)) => Ok(()),
             Op::QuantizeLinear(_) => self.quantize(id),
             _ => ops::write(&mut NodeWriter::new(self, id)),
         };
@@ -113,8 +114,14 @@ impl<'g> Lowering<'g> {
         if let Some(Some(id)) = self.tensors.get(value.index()) {
             return Ok(*id);
         }
-        if let Some(integers) = qdq::dequantized(self.graph, value) {
-            let from = self.dequantized_tensor(value, integers)?;
+        let narrow = match qdq::dequantized(self.graph, value) {
+            Some(integers) => Some(self.dequantized_tensor(value, integers)?),
+            None => match self.graph.producer(value).and_then(|p| self.graph.node(p).input(0)) {
+                Some(half) if ops::is_widened_half(self.graph, value) => Some(self.tensor(half)?),
+                _ => None,
+            },
+        };
+        if let Some(from) = narrow {
             let spec = Spec::plain(DType::F32, self.spec_of(from).shape);
             let id = self.tables.add(&self.graph.value(value).name, spec, None);
             self.bind(value, id);
@@ -139,7 +146,8 @@ impl<'g> Lowering<'g> {
     pub(super) fn dequantized_tensor(&mut self, real: ValueId, integers: ValueId) -> Result<TensorId> {
         let Some(data) = self.graph.constant(integers) else { return self.tensor(integers) };
         let Some(quant) = qdq::dequantize_params_of(self.graph, real)? else { return self.tensor(integers) };
-        let key = (integers, quant.scales.iter().map(|s| s.to_bits()).collect());
+        let numbers = quant.scales.iter().zip(&quant.zero_points).map(|(s, z)| (s.to_bits(), *z));
+        let key = (integers, numbers.collect());
         if let Some(id) = self.quantized_constants.get(&key) {
             return Ok(*id);
         }

@@ -64,9 +64,16 @@ impl<'l, 'g> NodeWriter<'l, 'g> {
 
     /// The tensor of a value that the node reads, in the node's form.
     pub(crate) fn tensor(&mut self, value: ValueId) -> Result<TensorId> {
-        match qdq::dequantized(self.graph(), value) {
-            Some(integers) if self.is_integer() => self.lowering.dequantized_tensor(value, integers),
-            _ => self.lowering.tensor(value),
+        let Some(integers) = qdq::dequantized(self.graph(), value).filter(|_| self.is_integer()) else {
+            return self.lowering.tensor(value);
+        };
+        let id = self.lowering.dequantized_tensor(value, integers)?;
+        match self.spec(id).quant {
+            Some(quant) if quant.axis.is_some() => {
+                let name = &self.graph().value(integers).name;
+                Err(Error::unrepresentable(format!("LiteRT wants one scale for '{name}', which is no weight, and it has one per channel")))
+            }
+            _ => Ok(id),
         }
     }
 
@@ -298,6 +305,24 @@ impl<'l, 'g> NodeWriter<'l, 'g> {
         let shape = self.spec(to).shape.signature()?;
         let shape = self.int_vector(&format!("{role}_shape"), &shape);
         self.apply(Builtin::RESHAPE, Options::None, &[from, shape], &[to])
+    }
+
+    /// An error unless LiteRT multiplies such inputs with such weights, whose output channels are along `axis`.
+    pub(crate) fn check_weight(&self, x: TensorId, weight: TensorId, axis: usize) -> Result<()> {
+        let (x, weight) = (self.spec(x), self.spec(weight));
+        let Some(quant) = &weight.quant else { return Ok(()) };
+        let types = [(DType::I8, DType::I8), (DType::I8, DType::I4), (DType::I16, DType::I8), (DType::U8, DType::U8)];
+        let hybrid = self.form == Form::Hybrid && matches!(weight.dtype, DType::I8 | DType::I4);
+        if !hybrid && !types.contains(&(x.dtype, weight.dtype)) {
+            return Err(Error::unrepresentable(format!("LiteRT does not multiply {} with weights of {}", x.dtype, weight.dtype)));
+        }
+        if weight.dtype != DType::U8 && quant.zero_points.iter().any(|z| *z != 0) {
+            return Err(Error::unrepresentable("LiteRT wants weights with zero point 0; quantize them symmetrically"));
+        }
+        if quant.axis.is_some_and(|a| a != axis) {
+            return Err(Error::unrepresentable("LiteRT wants the scales of its weights per output channel"));
+        }
+        Ok(())
     }
 
     /// An error unless all these tensors have one scale and zero point, which LiteRT wants of what only moves numbers.

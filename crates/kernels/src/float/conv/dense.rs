@@ -5,12 +5,12 @@ use super::panels::Panels;
 use super::tile::{Block, Placement};
 use super::window::Window;
 use crate::error::Result;
-use crate::threads::{for_each_chunk, pieces};
+use crate::threads::{for_each_chunk, threads};
 use crate::{Clamp, Isa};
 
 /// Packed weights of a dense or grouped convolution.
 #[derive(Clone, Debug)]
-pub(super) struct Dense {
+pub(in crate::float) struct Dense {
     weights: Panels,
     /// What a window row reads on padding.
     zeros: Vec<f32>,
@@ -30,8 +30,13 @@ impl Dense {
         Ok(Self { weights, zeros: vec![0.0; if values.is_empty() { 0 } else { kernel[1] * in_group }] })
     }
 
+    /// Packs `value(row, column)` of a `[k, n]` matrix as a pointwise convolution.
+    pub(in crate::float) fn pack_matrix(k: usize, n: usize, bias: Option<&[f32]>, value: impl Fn(usize, usize) -> f32) -> Result<Self> {
+        Ok(Self { weights: Panels::pack(1, [k, n], 1, bias, |oc, ic, _| value(ic, oc))?, zeros: Vec::new() })
+    }
+
     /// Checked by the caller: `dims` agree with the weights, the slices with `dims`.
-    pub(super) fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) {
+    pub(in crate::float) fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) {
         let window = Window::of_convolution(dims);
         let block = block_pixels(dims, dims.batch * dims.out_h * dims.out_w);
         for_each_chunk(output, block * dims.out_c, dims.macs(), |i, output| {
@@ -58,9 +63,9 @@ const BLOCK_FLOATS: usize = 24 * 1024;
 /// Fewer pixels would read the weights too often.
 const BLOCK_PIXELS: usize = 48;
 
-/// Pixels per block: what the cache holds, and at least two blocks per thread.
+/// Pixels per block: what the cache holds, in as many equal blocks for every thread.
 fn block_pixels(dims: &Conv2dDims, pixels: usize) -> usize {
     let inputs = dims.in_c * dims.stride[0].min(dims.kernel[0]) * dims.stride[1].min(dims.kernel[1]);
     let cached = (BLOCK_FLOATS / (inputs + dims.out_c)).max(BLOCK_PIXELS);
-    cached.min(pieces(pixels)).next_multiple_of(12)
+    pixels.div_ceil(pixels.div_ceil(cached).next_multiple_of(threads()))
 }

@@ -43,7 +43,8 @@ impl Depthwise {
         }
         let window = Window::of_convolution(dims);
         for_each_chunk(output, dims.out_w * dims.out_c, dims.macs(), |row, output| {
-            isa.vectorize(Row { weights: self, dims, window: &window, clamp, input, image: row / dims.out_h, y: row % dims.out_h, output });
+            let row = Row { weights: self, dims, window: &window, clamp, input, image: row / dims.out_h, y: row % dims.out_h, output };
+            row.run(isa);
         });
     }
 }
@@ -60,20 +61,24 @@ struct Row<'a> {
     output: &'a mut [f32],
 }
 
-impl Kernel for Row<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
+impl Row<'_> {
+    /// The list of windows.
+    fn run(self, isa: Isa) {
         match (self.dims.kernel, self.dims.stride[1], self.dims.dilation[1]) {
-            ([3, 3], 1, 1) => self.windows::<S, 3, 3, 1, 4, 6>(simd),
-            ([3, 3], 2, 1) => self.windows::<S, 3, 3, 2, 4, 9>(simd),
-            ([5, 5], 1, 1) => self.windows::<S, 5, 5, 1, 4, 8>(simd),
-            ([5, 5], 2, 1) => self.windows::<S, 5, 5, 2, 2, 7>(simd),
-            _ => self.pixels(simd),
+            ([3, 3], 1, 1) => isa.vectorize(Windows::<3, 3, 1, 4, 6>(self)),
+            ([3, 3], 2, 1) => isa.vectorize(Windows::<3, 3, 2, 4, 9>(self)),
+            ([5, 5], 1, 1) => isa.vectorize(Windows::<5, 5, 1, 4, 8>(self)),
+            ([5, 5], 2, 1) => isa.vectorize(Windows::<5, 5, 2, 2, 7>(self)),
+            _ => isa.vectorize(Pixels(self)),
         }
     }
 }
+
+/// A row of windows of `KH × KW` taps at stride `SW`, `P` pixels at a time, which together read `COLUMNS` input columns.
+struct Windows<'a, const KH: usize, const KW: usize, const SW: usize, const P: usize, const COLUMNS: usize>(Row<'a>);
+
+/// A row of any windows, one pixel at a time.
+struct Pixels<'a>(Row<'a>);
 
 impl<'a> Row<'a> {
     /// The input row that kernel row `i` reads, `None` on padding.
@@ -92,72 +97,6 @@ impl<'a> Row<'a> {
         match line {
             Some(line) if x < dims.in_w => &line[x * dims.in_c..][..dims.in_c],
             _ => &weights.zeros,
-        }
-    }
-
-    /// Windows of `KH × KW` taps at stride `SW`, `P` output pixels at a time, which together read `COLUMNS` input columns.
-    #[inline(always)]
-    fn windows<S: Simd, const KH: usize, const KW: usize, const SW: usize, const P: usize, const COLUMNS: usize>(&mut self, simd: S) {
-        const { assert!(COLUMNS == (P - 1) * SW + KW) };
-        let channels = self.dims.in_c;
-        let (min, max) = (simd.splat(self.clamp.min), simd.splat(self.clamp.max));
-        let blocks = channels / WIDTH;
-        let weights = &self.weights.vectors[..blocks * (1 + KH * KW)];
-        let Some(last) = self.dims.out_w.checked_sub(P) else { return self.pixels(simd) };
-        let lines: [Option<&[f32]>; KH] = std::array::from_fn(|i| self.line(i));
-        for first in (0..self.dims.out_w).step_by(P) {
-            // The last tile reaches back over pixels that are already there.
-            let first = first.min(last);
-            let left = self.window.horizontal.at(first, 0);
-            let mut inputs = [[&[][..]; COLUMNS]; KH];
-            for (inputs, &line) in inputs.iter_mut().zip(&lines) {
-                for (x, input) in inputs.iter_mut().enumerate() {
-                    *input = &vectors(self.pixel(line, left.wrapping_add(x)))[..blocks];
-                }
-            }
-            let mut pixels = self.output[first * channels..][..P * channels].chunks_exact_mut(channels);
-            let outputs: [&mut [[f32; WIDTH]]; P] =
-                std::array::from_fn(|_| &mut pixels.next().unwrap_or_default().as_chunks_mut().0[..blocks]);
-            for (c, weights) in weights.chunks_exact(1 + KH * KW).enumerate() {
-                let mut sums = [simd.load(&weights[0]); P];
-                for i in 0..KH {
-                    for j in 0..KW {
-                        let weight = simd.load(&weights[1 + i * KW + j]);
-                        for p in 0..P {
-                            // SAFETY: every input was cut to `blocks`, the number of pieces of `weights`. Checking each of them
-                            // takes as long as the multiply-adds.
-                            let input = unsafe { inputs[i][p * SW + j].get_unchecked(c) };
-                            sums[p] = simd.mul_add(simd.load(input), weight, sums[p]);
-                        }
-                    }
-                }
-                for p in 0..P {
-                    simd.store(simd.clamp(sums[p], min, max), &mut outputs[p][c]);
-                }
-            }
-        }
-        if !channels.is_multiple_of(WIDTH) {
-            for x in 0..self.dims.out_w {
-                self.channels(x, blocks * WIDTH);
-            }
-        }
-    }
-
-    /// Any window, one pixel at a time.
-    #[inline(always)]
-    fn pixels<S: Simd>(&mut self, simd: S) {
-        let channels = self.dims.in_c;
-        for x in 0..self.dims.out_w {
-            let mut c = 0;
-            while c + 4 * WIDTH <= channels {
-                self.block::<S, 4>(simd, x, c);
-                c += 4 * WIDTH;
-            }
-            while c + WIDTH <= channels {
-                self.block::<S, 1>(simd, x, c);
-                c += WIDTH;
-            }
-            self.channels(x, c);
         }
     }
 
@@ -199,6 +138,82 @@ impl<'a> Row<'a> {
                 }
             }
             self.output[x * dims.in_c + c] = self.clamp.apply(sum);
+        }
+    }
+}
+
+impl<const KH: usize, const KW: usize, const SW: usize, const P: usize, const COLUMNS: usize> Kernel
+    for Windows<'_, KH, KW, SW, P, COLUMNS>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        const { assert!(COLUMNS == (P - 1) * SW + KW) };
+        let Self(mut row) = self;
+        let channels = row.dims.in_c;
+        let (min, max) = (simd.splat(row.clamp.min), simd.splat(row.clamp.max));
+        let blocks = channels / WIDTH;
+        let weights = &row.weights.vectors[..blocks * (1 + KH * KW)];
+        let Some(last) = row.dims.out_w.checked_sub(P) else { return Pixels(row).run(simd) };
+        let lines: [Option<&[f32]>; KH] = std::array::from_fn(|i| row.line(i));
+        for first in (0..row.dims.out_w).step_by(P) {
+            // The last tile reaches back over pixels that are already there.
+            let first = first.min(last);
+            let left = row.window.horizontal.at(first, 0);
+            let mut inputs = [[&[][..]; COLUMNS]; KH];
+            for (inputs, &line) in inputs.iter_mut().zip(&lines) {
+                for (x, input) in inputs.iter_mut().enumerate() {
+                    *input = &vectors(row.pixel(line, left.wrapping_add(x)))[..blocks];
+                }
+            }
+            let mut pixels = row.output[first * channels..][..P * channels].chunks_exact_mut(channels);
+            let outputs: [&mut [[f32; WIDTH]]; P] =
+                std::array::from_fn(|_| &mut pixels.next().unwrap_or_default().as_chunks_mut().0[..blocks]);
+            for (c, weights) in weights.chunks_exact(1 + KH * KW).enumerate() {
+                let mut sums = [simd.load(&weights[0]); P];
+                for i in 0..KH {
+                    for j in 0..KW {
+                        let weight = simd.load(&weights[1 + i * KW + j]);
+                        for p in 0..P {
+                            // SAFETY: every input was cut to `blocks`, the number of pieces of `weights`. Checking each of them
+                            // takes as long as the multiply-adds.
+                            let input = unsafe { inputs[i][p * SW + j].get_unchecked(c) };
+                            sums[p] = simd.mul_add(simd.load(input), weight, sums[p]);
+                        }
+                    }
+                }
+                for p in 0..P {
+                    simd.store(simd.clamp(sums[p], min, max), &mut outputs[p][c]);
+                }
+            }
+        }
+        if !channels.is_multiple_of(WIDTH) {
+            for x in 0..row.dims.out_w {
+                row.channels(x, blocks * WIDTH);
+            }
+        }
+    }
+}
+
+impl Kernel for Pixels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Self(mut row) = self;
+        let channels = row.dims.in_c;
+        for x in 0..row.dims.out_w {
+            let mut c = 0;
+            while c + 4 * WIDTH <= channels {
+                row.block::<S, 4>(simd, x, c);
+                c += 4 * WIDTH;
+            }
+            while c + WIDTH <= channels {
+                row.block::<S, 1>(simd, x, c);
+                c += WIDTH;
+            }
+            row.channels(x, c);
         }
     }
 }

@@ -1,4 +1,17 @@
 //! Convolutions: dense, grouped, depthwise, transposed, of any rank.
+//!
+//! In: activations with channels last, weights as ONNX writes them, packed once. Out: activations.
+//!
+//! | file | is |
+//! |---|---|
+//! | `dims` | sizes and their checks |
+//! | `window` | which inputs a window reads |
+//! | `packed`, `transpose` | the public entries |
+//! | `dense`, `panels`, `tile` | dense and grouped convolution: blocks of outputs, the order of the weights, the inner kernel |
+//! | `depthwise` | one channel at a time |
+//! | `nd` | any rank, slow: the oracle |
+//!
+//! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
 
 mod dense;
 mod depthwise;
@@ -12,6 +25,7 @@ mod tile;
 mod transpose;
 mod window;
 
+pub(in crate::float) use dense::Dense;
 pub use dims::Conv2dDims;
 pub use nd::{ConvAxis, ConvNdDims, conv_nd};
 pub use packed::{Conv2dWeights, PackedConv2d};

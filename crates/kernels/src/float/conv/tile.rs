@@ -131,24 +131,38 @@ impl<const V: usize, const H: usize> Kernel for Tiles<'_, '_, V, H> {
         let in_c = block.window.in_c;
         let (bias, weights) = block.weights.panel::<V>(group, panel);
         let bias: [S::Vector; V] = std::array::from_fn(|v| simd.load(&bias[v]));
+        let (min, max) = (simd.splat(block.clamp.min), simd.splat(block.clamp.max));
+        let consecutive = matches!(block.placement, Placement::Consecutive);
         let mut next = block.pixel(at);
         for at in (at..).step_by(H).take(count) {
-            let pixels: [Pixel; H] = block.advance(&mut next);
+            // Where the pixels lie does not matter if neither reading nor writing asks.
+            let pixels: [Pixel; H] = if consecutive && pointwise.is_some() { [next; H] } else { block.advance(&mut next) };
             let sums = if let Some(tap) = pointwise {
                 let inputs = side_by_side(&block.input[(block.first + at) * in_c + group * in_group..], in_c, in_group);
                 accumulate(simd, [bias; H], inputs, &weights[tap * in_group..][..in_group])
             } else {
                 block.windows(simd, [bias; H], &pixels, group * in_group, weights)
             };
-            let first_channel = group * out_group + panel.first;
+            // Out of the registers first: indexed by a loop that is too large to unroll, the sums would live in memory throughout.
+            let mut tile = [[[0.0; WIDTH]; V]; H];
             for p in 0..H {
+                for v in 0..V {
+                    simd.store(simd.clamp(sums[p][v], min, max), &mut tile[p][v]);
+                }
+            }
+            let channel = group * out_group + panel.first;
+            for (p, (sums, pixel)) in tile.iter().zip(&pixels).enumerate() {
                 let start = match block.placement {
                     Placement::Consecutive => (at + p) * (out_group * block.groups),
-                    Placement::Scattered { row, column } => {
-                        (pixels[p].line - block.first / block.window.out_w) * row + pixels[p].x * column
-                    }
+                    Placement::Scattered { row, column } => (pixel.line - block.first / block.window.out_w) * row + pixel.x * column,
                 };
-                block.write(simd, &sums[p], start + first_channel, panel.channels);
+                let (output, sums) = (&mut block.output[start + channel..][..panel.channels], sums.as_flattened());
+                // A copy of known length is a few moves, any other a call.
+                if output.len() == V * WIDTH {
+                    output.copy_from_slice(&sums[..V * WIDTH]);
+                } else {
+                    output.copy_from_slice(&sums[..output.len()]);
+                }
             }
         }
     }
@@ -225,25 +239,6 @@ impl Block<'_> {
             }
         }
         sums
-    }
-
-    /// Writes the first `channels` sums of a pixel from output element `start` on.
-    #[inline(always)]
-    fn write<S: Simd, const V: usize>(&mut self, simd: S, sums: &[S::Vector; V], start: usize, channels: usize) {
-        let (min, max) = (simd.splat(self.clamp.min), simd.splat(self.clamp.max));
-        let output = &mut self.output[start..][..channels];
-        if channels == V * WIDTH {
-            let output = output.as_chunks_mut().0;
-            for v in 0..V {
-                simd.store(simd.clamp(sums[v], min, max), &mut output[v]);
-            }
-        } else {
-            let mut vectors = [[0.0; WIDTH]; V];
-            for v in 0..V {
-                simd.store(simd.clamp(sums[v], min, max), &mut vectors[v]);
-            }
-            output.copy_from_slice(&vectors.as_flattened()[..channels]);
-        }
     }
 }
 

@@ -145,9 +145,9 @@ fn with_function(op: Unary, map: Map) {
     match op {
         Unary::Abs => map.run(1, f32::abs),
         Unary::Ceil => map.run(1, f32::ceil),
-        Unary::Celu { alpha } => map.run(8, |x| if x > 0.0 { x } else { alpha * math::exp_m1(x / alpha) }),
+        Unary::Celu { alpha } => map.run(8, |x| negative_part(x, alpha * math::exp_m1(x / alpha))),
         Unary::Clip(clamp) => map.run(1, |x| clamp.apply(x)),
-        Unary::Elu { alpha } => map.run(8, |x| if x > 0.0 { x } else { alpha * math::exp_m1(x) }),
+        Unary::Elu { alpha } => map.run(8, |x| negative_part(x, alpha * math::exp_m1(x))),
         Unary::Erf => map.run(8, math::erf),
         Unary::Exp => map.run(8, math::exp),
         Unary::Floor => map.run(1, f32::floor),
@@ -161,7 +161,7 @@ fn with_function(op: Unary, map: Map) {
         Unary::Neg => map.run(1, |x| -x),
         Unary::Reciprocal => map.run(2, f32::recip),
         Unary::Round => map.run(1, f32::round_ties_even),
-        Unary::Selu { alpha, gamma } => map.run(8, |x| gamma * if x > 0.0 { x } else { alpha * math::exp_m1(x) }),
+        Unary::Selu { alpha, gamma } => map.run(8, |x| gamma * negative_part(x, alpha * math::exp_m1(x))),
         Unary::Sigmoid => map.run(8, math::sigmoid),
         Unary::Sign => map.run(1, |x| {
             if x > 0.0 {
@@ -182,4 +182,81 @@ fn with_function(op: Unary, map: Map) {
     }
 }
 
+/// `x` if positive, else `y`, both computed beforehand: a branch would keep the loop from being vectorized.
+#[inline(always)]
+fn negative_part(x: f32, y: f32) -> f32 {
+    if x > 0.0 { x } else { y }
+}
+
 const UNIT: Clamp = Clamp { min: 0.0, max: 1.0 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at_thread_counts, random};
+
+    /// Every function with its definition in double precision.
+    #[allow(clippy::type_complexity, reason = "a table of functions")]
+    fn functions() -> Vec<(Unary, fn(f64) -> f64)> {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        vec![
+            (Unary::Abs, f64::abs),
+            (Unary::Ceil, f64::ceil),
+            (Unary::Celu { alpha: 0.5 }, |x| x.max(0.0) + (0.5 * (x / 0.5).exp_m1()).min(0.0)),
+            (Unary::Clip(Clamp::RELU6), |x| x.clamp(0.0, 6.0)),
+            (Unary::Elu { alpha: 2.0 }, |x| if x > 0.0 { x } else { 2.0 * x.exp_m1() }),
+            (Unary::Erf, libm::erf),
+            (Unary::Exp, f64::exp),
+            (Unary::Floor, f64::floor),
+            (Unary::Gelu, |x| 0.5 * x * libm::erfc(-x / 2.0_f64.sqrt())),
+            (Unary::GeluTanh, |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())),
+            (Unary::HardSigmoid { alpha: 0.25, beta: 0.5 }, |x| (0.25 * x + 0.5).clamp(0.0, 1.0)),
+            (Unary::HardSwish, |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+            (Unary::LeakyRelu { alpha: 0.125 }, |x| if x < 0.0 { 0.125 * x } else { x }),
+            (Unary::Log, f64::ln),
+            (Unary::Mish, |x| x * x.exp().ln_1p().tanh()),
+            (Unary::Neg, |x| -x),
+            (Unary::Reciprocal, f64::recip),
+            (Unary::Round, f64::round_ties_even),
+            (Unary::Selu { alpha: 1.5, gamma: 1.25 }, |x| 1.25 * if x > 0.0 { x } else { 1.5 * x.exp_m1() }),
+            (Unary::Sigmoid, sigmoid),
+            (Unary::Sign, |x| if x == 0.0 { 0.0 } else { x.signum() }),
+            (Unary::Silu, |x| x / (1.0 + (-x).exp())),
+            (Unary::Softplus, |x| x.exp().ln_1p()),
+            (Unary::Softsign, |x| x / (1.0 + x.abs())),
+            (Unary::Sqrt, f64::sqrt),
+            (Unary::Square, |x| x * x),
+            (Unary::Tanh, f64::tanh),
+            (Unary::ThresholdedRelu { alpha: 1.0 }, |x| if x > 1.0 { x } else { 0.0 }),
+        ]
+    }
+
+    #[test]
+    fn definitions_hold_on_every_tier_and_thread_count() {
+        let mut input: Vec<f32> = random(1, 2 * CHUNK + 13).iter().map(|x| x * 10.0).collect();
+        input.extend([f32::NAN, 0.5, 1.5, -2.5, 3.0, -3.0]);
+        for (op, exact) in functions() {
+            let mut expect = vec![0.0; input.len()];
+            unary(Isa::SCALAR, op, &input, &mut expect).unwrap();
+            for (&x, &y) in input.iter().zip(&expect) {
+                let exact = exact(f64::from(x));
+                let close = (f64::from(y) - exact).abs() <= 1e-6 * exact.abs().max(1.0);
+                let limit = (y.is_nan() && exact.is_nan()) || f64::from(y) == exact || x.is_nan();
+                assert!(close || limit, "{op:?} of {x} is {y}, not {exact}");
+                assert!(!x.is_nan() || y.is_nan(), "{op:?} of NaN is {y}");
+            }
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let (mut output, mut in_place) = (vec![0.0; input.len()], input.clone());
+                    unary(isa, op, &input, &mut output).unwrap();
+                    unary_in_place(isa, op, &mut in_place);
+                    for found in [output, in_place] {
+                        let wrong = found.iter().zip(&expect).position(|(a, b)| a.to_bits() != b.to_bits() && !(a.is_nan() && b.is_nan()));
+                        assert_eq!(wrong, None, "{op:?}, {} with {threads} threads", isa.name());
+                    }
+                }
+            });
+        }
+        assert!(unary(Isa::SCALAR, Unary::Exp, &[1.0], &mut []).is_err());
+    }
+}

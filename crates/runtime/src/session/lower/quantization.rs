@@ -10,7 +10,8 @@ use fewbit_ir::{Node, NodeId, Op};
 use fewbit_tensor::{DType, Tensor};
 
 use super::super::builder::Builder;
-use super::super::kernel::{FakeQuantize, Kernel};
+use super::super::fake_quantize::FakeQuantize;
+use super::super::kernel::Kernel;
 use super::evaluated;
 use crate::Result;
 
