@@ -2,8 +2,8 @@
 //!
 //! Interpolation is separable: each axis gets a table that says of which input elements, with which weights, an output
 //! element consists, and the axes are resized one after another in `f64`. Nearest neighbours are picked as they are.
-//! Coordinates are computed in `f64` from the scale as it is given, so that an output of `0.6 · 4` elements counts as 2.4
-//! where a formula asks for its length: this is what ONNX's own tests expect of `AlignCorners`. Integers are rounded.
+//! Coordinates are computed in `f64` from the scale as it is given; where a formula asks for the length of the resized
+//! axis that is the integer, as in ONNX's text and in PyTorch, but for `HalfPixelSymmetric`. Integers are rounded.
 
 use fewbit_ir::axis::resolve_axes;
 use fewbit_ir::op::{CoordinateMode, KeepAspect, NearestMode, Resize, ResizeMode};
@@ -126,14 +126,13 @@ impl ScaledAxis {
     /// The input coordinate that an output element stands for.
     fn coordinate(&self, mode: CoordinateMode, o: usize) -> f64 {
         let (o, n) = (o as f64, self.input as f64);
-        let length = self.scale * n;
+        let length = self.output as f64;
         let half_pixel = (o + 0.5) / self.scale - 0.5;
         match mode {
             CoordinateMode::HalfPixel => half_pixel,
-            CoordinateMode::HalfPixelSymmetric => n / 2.0 * (1.0 - self.output as f64 / length) + half_pixel,
-            CoordinateMode::PytorchHalfPixel if length == 1.0 => -0.5,
+            CoordinateMode::HalfPixelSymmetric => n / 2.0 * (1.0 - length / (self.scale * n)) + half_pixel,
+            CoordinateMode::PytorchHalfPixel | CoordinateMode::AlignCorners if length == 1.0 => 0.0,
             CoordinateMode::PytorchHalfPixel => half_pixel,
-            CoordinateMode::AlignCorners if length == 1.0 => 0.0,
             CoordinateMode::AlignCorners => o * (n - 1.0) / (length - 1.0),
             CoordinateMode::Asymmetric => o / self.scale,
             CoordinateMode::TfCropAndResize => {
@@ -268,6 +267,7 @@ mod tests {
         for (op, scale, expected) in [
             (linear.clone(), 2.0, vec![0.0, 1.0, 3.0, 4.0]),
             (Resize { coordinates: CoordinateMode::AlignCorners, ..linear.clone() }, 1.5, vec![0.0, 2.0, 4.0]),
+            (Resize { coordinates: CoordinateMode::AlignCorners, ..linear.clone() }, 1.9, vec![0.0, 2.0, 4.0]),
             (Resize { antialias: true, ..linear.clone() }, 0.5, vec![2.0]),
             (Resize { coordinates: CoordinateMode::PytorchHalfPixel, ..linear }, 0.5, vec![0.0]),
             (cubic.clone(), 2.0, vec![0.0, 2.0, 4.0, 4.375]),
