@@ -91,11 +91,11 @@ fn everything_between_integer_nodes_runs_in_integers() {
         MatMul product: integer, weight i8 symmetric per axis 1, to scores scale 5
         Add scores: absorbed by product
         Softmax probabilities: float, 8 bits are too coarse for probabilities; a rule that names it overrides
-        scale 0: i8 asymmetric per tensor, mse:1.5: x
-        scale 1: i8 asymmetric per tensor, mse:1.5: relu
-        scale 2: i8 asymmetric per tensor, mse:1.5: side
-        scale 3: i8 asymmetric per tensor, mse:1.5: sum
-        scale 4: i8 asymmetric per tensor, mse:1.5: pool flat
+        scale 0: i8 asymmetric per tensor, mse:1.6: x
+        scale 1: i8 asymmetric per tensor, mse:1.6: relu
+        scale 2: i8 asymmetric per tensor, mse:1.6: side
+        scale 3: i8 asymmetric per tensor, mse:1.6: sum
+        scale 4: i8 asymmetric per tensor, mse:1.6: pool flat
         scale 5: i8 asymmetric per tensor, minmax: scores",
     );
 }
@@ -109,15 +109,15 @@ fn a_normalization_taken_apart_stays_float_as_a_whole() {
         "MatMul a: integer, weight i8 symmetric per axis 1, to a scale 1
         ReduceMean mean: float, ort-cpu has no integer kernel for it
         Sub centred: float, ort-cpu has no integer kernel for it
-        Mul square: float, its input 'centred' is computed in float
+        Mul square: float, an input is computed in float, so integers would only add a border
         ReduceMean variance: float, ort-cpu has no integer kernel for it
         Add stable: float, an operand is constant: integers would cost accuracy and save nothing
         Sqrt deviation: float, ort-cpu has no integer kernel for it
         Div normal: float, ort-cpu has no integer kernel for it
         MatMul b: integer, weight i8 symmetric per axis 1, to b scale 3
-        scale 0: i8 asymmetric per tensor, mse:1.5: x
-        scale 1: i8 asymmetric per tensor, mse:1.5: a
-        scale 2: i8 asymmetric per tensor, mse:1.5: normal
+        scale 0: i8 asymmetric per tensor, mse:1.6: x
+        scale 1: i8 asymmetric per tensor, mse:1.6: a
+        scale 2: i8 asymmetric per tensor, mse:1.6: normal
         scale 3: i8 asymmetric per tensor, minmax: b",
     );
 }
@@ -142,9 +142,9 @@ fn a_fixed_scale_is_not_forced_upon_others() {
         Sigmoid gate: integer, to gate scale 2
         Concat c: integer, to c scale 3
         Concat d: integer, to d scale 4
-        scale 0: i8 asymmetric per tensor, mse:1.5: x
-        scale 1: i8 asymmetric per tensor, mse:1.5: a
-        scale 2: i8 asymmetric per tensor, mse:1.5: gate
+        scale 0: i8 asymmetric per tensor, mse:1.6: x
+        scale 1: i8 asymmetric per tensor, mse:1.6: a
+        scale 2: i8 asymmetric per tensor, mse:1.6: gate
         scale 3: i8 asymmetric per tensor, minmax: c
         scale 4: i8 asymmetric per tensor, minmax: d",
     );
@@ -178,15 +178,15 @@ fn rules_decide_and_are_named() {
         "Conv conv: integer, weight i8 symmetric per axis 0, to conv scale 1
         Relu relu: float, the recipe skips it
         Conv side: float, the recipe skips it
-        Add sum: float, its input 'side' is computed in float
-        GlobalAveragePool pool: float, its input 'sum' is computed in float
-        Reshape flat: float, its input 'pool' is computed in float
+        Add sum: float, an input is computed in float, so integers would only add a border
+        GlobalAveragePool pool: float, an input is computed in float, so integers would only add a border
+        Reshape flat: float, an input is computed in float, so integers would only add a border
         MatMul product: integer, weight i8 symmetric per axis 1, to scores scale 3
         Add scores: absorbed by product
         Softmax probabilities: integer, to probabilities scale 4
-        scale 0: i8 asymmetric per tensor, mse:1.5: x
-        scale 1: i8 asymmetric per tensor, mse:1.5: conv
-        scale 2: i8 asymmetric per tensor, mse:1.5: flat
+        scale 0: i8 asymmetric per tensor, mse:1.6: x
+        scale 1: i8 asymmetric per tensor, mse:1.6: conv
+        scale 2: i8 asymmetric per tensor, mse:1.6: flat
         scale 3: i8 asymmetric per tensor, minmax: scores
         scale 4: i8 asymmetric per tensor, fixed 0.00390625 -128: probabilities",
     );
@@ -195,6 +195,7 @@ fn rules_decide_and_are_named() {
         ("side", "rule 2 (name = 'side') of recipe test.toml"),
         ("probabilities", "output scale 0.00390625, zero point -128; of litert, litert is strictest"),
         ("conv", "decision  integer"),
+        ("sum", "because   of its input 'side'"),
     ] {
         let text = plan.explain(&graph, name).unwrap();
         assert!(text.contains(says), "{text}");

@@ -44,6 +44,7 @@ pub(super) fn explain(plan: &QuantPlan, graph: &Graph, node: &NodePlan) -> Strin
             }
         }
         Decision::Weights { weight, .. } => line("weight", weight_scheme(weight)),
+        Decision::Float(FloatReason::FloatInput { value }) => line("because", format!("of its input '{value}'")),
         Decision::Float(_) | Decision::Absorbed { .. } | Decision::Untouched => {}
     }
     text
@@ -130,7 +131,7 @@ impl std::fmt::Display for FloatReason {
             Self::ComputedWeight => f.write_str("its weights are no float32 constant of a known form"),
             Self::ConstantOperand => f.write_str("an operand is constant: integers would cost accuracy and save nothing"),
             Self::Precision => f.write_str("8 bits are too coarse for probabilities; a rule that names it overrides"),
-            Self::FloatInput { value } => write!(f, "its input '{value}' is computed in float"),
+            Self::FloatInput { .. } => f.write_str("an input is computed in float, so integers would only add a border"),
             Self::FloatOutput => f.write_str("nothing that runs in integers reads its result"),
             Self::FixedScale => f.write_str("it would force a fixed scale upon values of other ranges"),
             Self::NoWeights => f.write_str("it has no weights"),
