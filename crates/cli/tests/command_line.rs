@@ -83,7 +83,7 @@ fn bad_files_and_command_lines_each_have_their_error() {
     b.write("short.npy", &npy("<f4", "(2, 32, 32, 3)", &[0; 20]));
     b.write("object.npy", &npy("|O", "(1,)", b"\x80\x04."));
     b.write("bad.stats", b"no statistics");
-    b.write("bad.toml", b"preset = 'static_wi8_ai8'\nsurprise = 1\n");
+    b.write("bad.toml", b"base = 'static_wi8_ai8'\nsurprise = 1\n");
     b.write("images.toml", b"sharpen = 3\n");
     b.write("exists.onnx", b"precious");
     std::fs::create_dir(b.path("nothing")).unwrap();

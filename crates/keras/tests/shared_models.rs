@@ -7,18 +7,18 @@ use support::{Records, compare, fixture, shared};
 #[test]
 fn large_models_compute_what_keras_computes() {
     let records = Records::read(fixture("shared.npz"));
-    for (file, nodes, parameters) in [
-        ("models/fashion_dense.keras", 2, 79_510),
-        ("models/mobilenet_v2.keras", 154, 3_538_984),
-        ("models/mlperf_tiny/resnet8.h5", 31, 78_666),
-        ("models/mlperf_tiny/vww_96.h5", 85, 221_794),
-        ("models/mlperf_tiny/ad01.h5", 28, 269_992),
+    for (file, parameters) in [
+        ("models/fashion_dense.keras", 79_510),
+        ("models/mobilenet_v2.keras", 3_538_984),
+        ("models/mlperf_tiny/resnet8.h5", 78_666),
+        ("models/mlperf_tiny/vww_96.h5", 221_794),
+        ("models/mlperf_tiny/ad01.h5", 269_992),
     ] {
         let Some(path) = shared(file) else { return };
         let model = fewbit_keras::read(std::fs::read(&path).unwrap().into()).unwrap();
         let graph = &model.graph;
         let constants = graph.values().filter_map(|(id, _)| graph.constant(id)).filter(|t| t.dtype().is_float());
-        assert_eq!((graph.nodes().count(), constants.map(fewbit_tensor::Tensor::len).sum::<usize>()), (nodes, parameters), "{file}");
+        assert_eq!(constants.map(fewbit_tensor::Tensor::len).sum::<usize>(), parameters, "{file}");
 
         let name = path.file_stem().and_then(|n| n.to_str()).unwrap();
         let outputs = fewbit_runtime::interpret(graph, &records.inputs(name)).unwrap();

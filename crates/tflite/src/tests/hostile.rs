@@ -83,7 +83,7 @@ fn well_formed_nonsense_is_named() {
         (|f| graph(f).operators[0].opcode_index = 7, "has code 7"),
         (|f| graph(f).operators[0].outputs = vec![0], "computed although it is there already"),
         (|f| graph(f).tensors[1].buffer = 1000, "buffer 1000 does not exist"),
-        (|f| graph(f).tensors[1].shape = vec![3, 1, 1, 1000], "bytes"),
+        (|f| graph(f).tensors[1].shape = vec![3, 1, 1, 1000], "groups of 1000"),
         (|f| graph(f).tensors[1].shape = vec![-3, 1, 1, 2], "dimension -3 is negative"),
         (|f| graph(f).tensors[0].shape = vec![1; 40], "40 dimensions"),
         (|f| quantize(f, vec![0.0], vec![0], 0), "scale 0 is not a positive number"),
