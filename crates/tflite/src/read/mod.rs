@@ -17,7 +17,8 @@ mod tensor;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use fewbit_ir::{Dim, Graph, Model, Signature, TensorType as ValueType, ValueId};
+use fewbit_ir::op::{DequantizeLinear, Reshape, Transpose};
+use fewbit_ir::{Dim, Graph, Model, Op, Signature, TensorType as ValueType, ValueId};
 use fewbit_tensor::Tensor as Data;
 
 pub(crate) use operator::{OperatorReader, positive};
@@ -226,14 +227,28 @@ impl<'a> GraphReader<'a> {
         let stored = self.stored(i)?;
         let ty = ValueType { dtype: self.tensor(i)?.dtype()?, dims: Some(dims) };
         let stem = self.tensor(i)?.name.clone();
-        let cast = self.graph.producer(stored).map(|p| self.graph.node(p).clone()).filter(|n| matches!(n.op, fewbit_ir::Op::Cast(_)));
-        let narrow = cast.and_then(|n| Some((n.op, self.graph.constant(n.inputs.first().copied().flatten()?)?.clone())));
-        let (op, from): (fewbit_ir::Op, _) = match narrow {
-            Some((cast, data)) => (cast, self.rearranged_constant(&stem, &data, perm)?),
-            None => (fewbit_ir::op::Transpose { perm: Some(perm.to_vec()) }.into(), stored),
+        let widening = self.graph.producer(stored).map(|p| self.graph.node(p).clone());
+        let narrow = widening.and_then(|n| {
+            let op = match n.op {
+                Op::Cast(_) => n.op,
+                Op::DequantizeLinear(op) => Op::DequantizeLinear(DequantizeLinear { axis: moved_axis(op.axis, perm)?, ..op }),
+                _ => return None,
+            };
+            let data = self.graph.constant(n.inputs.first().copied().flatten()?)?.clone();
+            Some((op, data, n.inputs))
+        });
+        let (op, inputs) = match narrow {
+            Some((op, data, mut inputs)) => {
+                let moved = self.rearranged_constant(&stem, &data, perm)?;
+                if let Some(first) = inputs.first_mut() {
+                    *first = Some(moved);
+                }
+                (op, inputs)
+            }
+            None => (Transpose { perm: Some(perm.to_vec()) }.into(), vec![Some(stored)]),
         };
         let name = self.unique(&format!("{stem}_transposed"));
-        let value = self.node(&name, op, vec![Some(from)]);
+        let value = self.node(&name, op, inputs);
         self.graph.value_mut(value).ty = Some(ty);
         Ok(value)
     }
@@ -245,7 +260,7 @@ impl<'a> GraphReader<'a> {
         let name = self.unique(&format!("{}_shape", tensor.name));
         let to = self.graph.add_constant(name, Data::vector(shape));
         let name = self.unique(&format!("{}_reshaped", tensor.name));
-        let op = fewbit_ir::op::Reshape::default();
+        let op = Reshape::default();
         let value = self.node(&name, op.into(), vec![Some(stored), Some(to)]);
         self.infer(value)?;
         let dims = self.graph.value(value).ty.as_ref().and_then(|t| t.dims.clone());
@@ -259,7 +274,7 @@ impl<'a> GraphReader<'a> {
     // --- nodes ---
 
     /// A node with one output of the same, unused, name.
-    fn node(&mut self, name: &str, op: fewbit_ir::Op, inputs: Vec<Option<ValueId>>) -> ValueId {
+    fn node(&mut self, name: &str, op: Op, inputs: Vec<Option<ValueId>>) -> ValueId {
         let id = self.graph.add_node(name, op, inputs, &[name]);
         *self.graph.node(id).outputs.first().unwrap_or_else(|| unreachable!("the node was made with one output"))
     }
@@ -315,6 +330,12 @@ fn metadata(file: &schema::Model, bytes: &Bytes) -> Vec<(String, String)> {
         }
     }
     entries
+}
+
+/// Where an axis stands after a permutation.
+fn moved_axis(axis: i64, perm: &[usize]) -> Option<i64> {
+    let axis = usize::try_from(axis).ok()?;
+    i64::try_from(perm.iter().position(|p| *p == axis)?).ok()
 }
 
 /// An index of the file, if it is not negative.

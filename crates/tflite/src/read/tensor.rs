@@ -62,7 +62,7 @@ impl Tensor {
         let signature = tensor.shape_signature.as_ref().filter(|s| s.len() == tensor.shape.len());
         let dynamic: Vec<bool> = match signature {
             Some(signature) => signature.iter().map(|d| *d < 0).collect(),
-            None => tensor.shape.iter().map(|d| *d < 0).collect(),
+            None => tensor.shape.iter().map(|d| *d == -1).collect(),
         };
         let dim = |(d, dynamic): (&i32, &bool)| match usize::try_from(*d) {
             Ok(d) => Ok(d),
