@@ -1,4 +1,4 @@
-//! One `--data` argument: `path` or `input=path`.
+//! One argument that names data: `path` or `input=path`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -64,9 +64,11 @@ impl ImageShape {
         match (fits.next(), fits.next()) {
             (Some(shape), None) => Ok(shape),
             (None, _) => Err(no_images(
-                "no axis has 1 or 3 channels where the layout puts them; give arrays, or set the layout (--layout nchw or nhwc)",
+                "no axis has 1 or 3 channels where the layout puts them; give arrays, or say layout = 'nchw' or 'nhwc' in the --preprocess file",
             )),
-            (Some(_), Some(_)) => Err(no_images("its channel axis may be the second or the last; say --layout nchw or --layout nhwc")),
+            (Some(_), Some(_)) => {
+                Err(no_images("its channel axis may be the second or the last; say layout = 'nchw' or 'nhwc' in the --preprocess file"))
+            }
         }
     }
 }
