@@ -27,6 +27,8 @@ pub(super) enum Kernel {
     Conv { weights: Arc<kernels::PackedConv2d>, dims: kernels::Conv2dDims, clamp: Clamp },
     /// `[x]`, transposed convolution over channels last.
     ConvTranspose { weights: Arc<kernels::PackedConvTranspose2d>, dims: kernels::Conv2dDims, clamp: Clamp },
+    /// `[x]`, `m` rows by a constant matrix.
+    Dense { weights: Arc<kernels::PackedMatrix>, m: usize, macs: usize, clamp: Clamp },
     /// `[a, b]`, matrix products of two computed operands.
     Matmul { dims: kernels::MatmulDims, batch: kernels::BatchStrides, clamp: Clamp },
     /// `[x]`
@@ -67,6 +69,7 @@ impl Kernel {
             Self::Alias => "alias",
             Self::Conv { .. } => "conv2d",
             Self::ConvTranspose { .. } => "conv_transpose2d",
+            Self::Dense { .. } => "dense",
             Self::Matmul { .. } => "matmul",
             Self::Unary(_) => "unary",
             Self::Binary { .. } => "binary",
@@ -85,6 +88,7 @@ impl Kernel {
     pub(super) fn macs(&self) -> usize {
         match self {
             Self::Conv { dims, .. } | Self::ConvTranspose { dims, .. } => dims.macs(),
+            Self::Dense { macs, .. } => *macs,
             Self::Matmul { dims, batch, .. } => [dims.m, dims.k, dims.n].iter().fold(batch.batch, |n, &size| n.saturating_mul(size)),
             _ => 0,
         }
@@ -106,6 +110,7 @@ impl Kernel {
             Self::Evaluate | Self::Alias => return Err(Error::new(ErrorKind::Graph, "the step has no slices to work on")),
             Self::Conv { weights, dims, clamp } => weights.run(isa, dims, *clamp, &inputs.floats(0)?, output),
             Self::ConvTranspose { weights, dims, clamp } => weights.run(isa, dims, *clamp, &inputs.floats(0)?, output),
+            Self::Dense { weights, m, clamp, .. } => weights.run(isa, *m, *clamp, &inputs.floats(0)?, output),
             Self::Matmul { dims, batch, clamp } => {
                 kernels::matmul_batched(isa, dims, batch, &inputs.floats(0)?, &inputs.floats(1)?, *clamp, output)
             }

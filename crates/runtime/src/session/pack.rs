@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fewbit_ir::op::{Conv, ConvTranspose, Gemm};
 use fewbit_ir::{Graph, Node, Op};
-use fewbit_kernels::{Conv2dWeights, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d};
+use fewbit_kernels::{Conv2dWeights, ConvTranspose2dWeights, MatrixWeights, PackedConv2d, PackedConvTranspose2d, PackedMatrix, Strides};
 use fewbit_tensor::{DType, Tensor};
 
 use super::kernel::kernel_error;
@@ -25,11 +25,10 @@ pub(super) struct Packed {
 pub(super) enum Weights {
     Conv(Arc<PackedConv2d>),
     ConvTranspose(Arc<PackedConvTranspose2d>),
-    /// A matrix `[k, n]`, as a convolution with a kernel of one pixel.
+    /// A matrix of `k` rows.
     Matrix {
-        weights: Arc<PackedConv2d>,
+        weights: Arc<PackedMatrix>,
         k: usize,
-        n: usize,
     },
 }
 
@@ -112,18 +111,12 @@ fn gemm(graph: &Graph, node: &Node, op: &Gemm, weight: &Tensor) -> Result<Option
 /// A matrix times `alpha`, stored `[k, n]` or transposed, with a bias per column.
 fn matrix(weight: &Tensor, transposed: bool, alpha: f32, bias: Option<&[f32]>) -> Result<Option<Weights>> {
     let [rows, columns] = *weight.shape() else { return Ok(None) };
-    let data = weight.to_f32();
-    let (k, n, mut values) = if transposed {
-        (columns, rows, data.into_owned())
-    } else {
-        (rows, columns, (0..rows * columns).map(|i| data[i % rows * columns + i / rows]).collect())
-    };
+    let (k, n, strides) =
+        if transposed { (columns, rows, Strides::column_major(columns)) } else { (rows, columns, Strides::row_major(columns)) };
+    let mut values = weight.to_f32();
     if alpha != 1.0 {
-        for w in &mut values {
-            *w *= alpha;
-        }
+        values.to_mut().iter_mut().for_each(|w| *w *= alpha);
     }
-    let weights = Conv2dWeights { out_c: n, in_c: k, kernel: [1, 1], groups: 1, values: &values, bias };
-    let weights = Arc::new(PackedConv2d::new(&weights).map_err(|e| kernel_error(&e))?);
-    Ok(Some(Weights::Matrix { weights, k, n }))
+    let packed = PackedMatrix::new(&MatrixWeights { k, n, values: &values, strides, bias }).map_err(|e| kernel_error(&e))?;
+    Ok(Some(Weights::Matrix { weights: Arc::new(packed), k }))
 }

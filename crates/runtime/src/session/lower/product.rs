@@ -2,7 +2,7 @@
 
 use fewbit_ir::op::Gemm;
 use fewbit_ir::{Node, NodeId};
-use fewbit_kernels::{BatchStrides, Binary, Clamp, Conv2dDims, MatmulDims, Strides};
+use fewbit_kernels::{BatchStrides, Binary, Clamp, MatmulDims, Strides};
 
 use super::super::broadcast::Broadcast;
 use super::super::builder::Builder;
@@ -83,24 +83,11 @@ pub(super) fn matmul(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<boo
     Ok(true)
 }
 
-/// `m` rows times a packed matrix: a convolution over a row of `m` pixels.
+/// `m` rows times a packed matrix.
 fn by_packed(b: &mut Builder<'_>, id: NodeId, weights: &Weights, m: usize, clamp: Clamp, x: SlotId, y: SlotId) {
-    if let Weights::Matrix { weights, k, n } = weights {
-        let dims = Conv2dDims {
-            batch: 1,
-            in_h: 1,
-            in_w: m,
-            in_c: *k,
-            out_h: 1,
-            out_w: m,
-            out_c: *n,
-            kernel: [1, 1],
-            stride: [1, 1],
-            dilation: [1, 1],
-            pad_top: 0,
-            pad_left: 0,
-            groups: 1,
-        };
-        b.emit(id, Kernel::Conv { weights: weights.clone(), dims, clamp }, vec![Some(x)], vec![y]);
+    if let Weights::Matrix { weights, k } = weights {
+        let n = b.shape_of(y).last().copied().unwrap_or(0);
+        let macs = m.saturating_mul(*k).saturating_mul(n);
+        b.emit(id, Kernel::Dense { weights: weights.clone(), m, macs, clamp }, vec![Some(x)], vec![y]);
     }
 }

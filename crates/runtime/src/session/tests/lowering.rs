@@ -143,11 +143,11 @@ fn conv_transpose(layout: Layout) -> Op {
 #[test]
 fn matrix_products() {
     run(&[
-        case("by a constant", &[&[2, 3, 5]], "conv2d", |g, x| {
+        case("by a constant", &[&[2, 3, 5]], "dense", |g, x| {
             let w = constant(g, "w", &[5, 4]);
             one(g.apply("y", MatMul::default().into(), &[x[0], w]))
         }),
-        case("a vector by a constant", &[&[5]], "conv2d", |g, x| {
+        case("a vector by a constant", &[&[5]], "dense", |g, x| {
             let w = constant(g, "w", &[5, 4]);
             one(g.apply("y", MatMul { activation: Clamp::RELU }.into(), &[x[0], w]))
         }),
@@ -161,20 +161,20 @@ fn matrix_products() {
         case("batches that cross", &[&[2, 1, 4, 5], &[3, 5, 6]], "evaluate", |g, x| {
             one(g.apply("y", MatMul::default().into(), &[x[0], x[1]]))
         }),
-        case("dense layer", &[&[3, 5]], "conv2d", |g, x| {
+        case("dense layer", &[&[3, 5]], "dense", |g, x| {
             let (w, b) = (constant(g, "w", &[4, 5]), constant(g, "b", &[4]));
             let op = Gemm { alpha: 0.5, beta: 2.0, trans_b: true, activation: Clamp::RELU, ..Gemm::default() };
             one(g.apply("y", op.into(), &[x[0], w, b]))
         }),
-        case("a scalar addend", &[&[3, 5]], "conv2d", |g, x| {
+        case("a scalar addend", &[&[3, 5]], "dense", |g, x| {
             let (w, b) = (constant(g, "w", &[5, 4]), constant(g, "b", &[1, 1]));
             one(g.apply("y", Gemm::default().into(), &[x[0], w, b]))
         }),
-        case("an addend per row", &[&[3, 5]], "conv2d binary*", |g, x| {
+        case("an addend per row", &[&[3, 5]], "dense binary*", |g, x| {
             let (w, b) = (constant(g, "w", &[5, 4]), constant(g, "b", &[3, 1]));
             one(g.apply("y", Gemm::default().into(), &[x[0], w, b]))
         }),
-        case("a computed addend", &[&[3, 5], &[4]], "conv2d binary*", |g, x| {
+        case("a computed addend", &[&[3, 5], &[4]], "dense binary*", |g, x| {
             let w = constant(g, "w", &[5, 4]);
             let y = g.apply("y", Gemm::default().into(), &[x[0], w, x[1]]);
             one(g.apply("relu", Unary::Relu.into(), &[y]))
