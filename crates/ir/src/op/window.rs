@@ -33,7 +33,8 @@ impl Window {
             let (begin, end, output) = match &self.padding {
                 Padding::SameUpper | Padding::SameLower => {
                     let output = input[axis].div_ceil(stride);
-                    let total = (output.saturating_sub(1) * stride + extent).saturating_sub(input[axis]);
+                    let covered = (output.saturating_sub(1) * stride).checked_add(extent).ok_or_else(overflow)?;
+                    let total = covered.saturating_sub(input[axis]);
                     let less = total / 2;
                     let more = total - less;
                     if self.padding == Padding::SameUpper { (less, more, output) } else { (more, less, output) }
@@ -62,7 +63,7 @@ impl Window {
             ));
         };
         let mut steps = if ceil { room.div_ceil(stride) } else { room / stride } + 1;
-        if ceil && steps > 1 && (steps - 1) * stride >= padded - end {
+        if ceil && steps > 1 && (steps - 1).saturating_mul(stride) >= padded - end {
             steps -= 1;
         }
         Ok(steps)
@@ -171,6 +172,7 @@ mod tests {
             (4, 3, window(1, 2, Padding::Valid), None),
             (7, 1, window(3, 1, Padding::SameUpper), Some((0, 0, 3))),
             (7, 3, window(0, 1, Padding::Valid), None),
+            (7, usize::MAX, window(3, 1, Padding::SameLower), None),
         ] {
             let got = w.geometry(&[input], &[kernel]).ok().map(|g| (g.begin[0], g.end[0], g.output[0]));
             assert_eq!(got, expected, "{input} {kernel} {w:?}");
