@@ -90,8 +90,8 @@ fn advance(coordinates: &mut [usize], shape: &[usize]) {
 pub(super) fn gather_nd(op: GatherNd, call: &Call<'_>) -> Result<Tensor> {
     let (x, indices, shape) = (call.need(0)?, call.need(1)?, call.shape(0)?);
     let (batch, rest) = x.shape().split_at_checked(op.batch_dims).ok_or_else(|| Error::shape("more batch axes than axes"))?;
-    if indices.shape().get(..op.batch_dims) != Some(batch) {
-        return Err(Error::shape(format!("the leading {} axes of x and indices differ", op.batch_dims)));
+    if indices.rank() <= op.batch_dims || indices.shape()[..op.batch_dims] != *batch {
+        return Err(Error::shape(format!("the leading {} axes of x and indices differ, or there is no axis of tuples", op.batch_dims)));
     }
     let (at, run) = slice_places(rest, indices)?;
     if shape.contains(&0) {
@@ -171,6 +171,7 @@ mod tests {
             (Op::GatherElements(Gather { axis: 1 }), indices(&[1], &[0])),
             (Op::GatherNd(GatherNd { batch_dims: 0 }), indices(&[3], &[0, 0, 0])),
             (Op::GatherNd(GatherNd { batch_dims: 1 }), indices(&[1, 1], &[0])),
+            (Op::GatherNd(GatherNd { batch_dims: 1 }), indices(&[2], &[0, 0])),
             (Op::GatherNd(GatherNd { batch_dims: 9 }), indices(&[1, 1], &[0])),
             (Op::GatherNd(GatherNd { batch_dims: 0 }), indices(&[1, 2], &[0, 3])),
         ] {

@@ -60,10 +60,14 @@ fn batched<T: Number>(a: &Tensor, b: &Tensor, product: Product<T>) -> Result<Ten
     let batch = super::broadcast::broadcast_shape(a_batch, b_batch)?;
     let shape = [&batch[..], &[m, n]].concat();
     let mut out = vec![T::ZERO; bounded_len(T::DTYPE, &shape)?];
+    if out.is_empty() {
+        // Beside a 0 the number of products may be any.
+        return Ok(Tensor::from_vec(shape, out)?);
+    }
     let (x, y) = (a.elements::<T>()?, b.elements::<T>()?);
     let dims = MatmulDims::row_major(m, k, n);
     let walk = Walk::new(&batch, [&broadcast_strides(a_batch, &batch), &broadcast_strides(b_batch, &batch)]);
-    let mut products = out.chunks_exact_mut((m * n).max(1));
+    let mut products = out.chunks_exact_mut(m * n);
     let mut result = Ok(());
     walk.for_each_row(|[i, j]| {
         let [p, q] = walk.steps();

@@ -21,7 +21,7 @@ struct Lines {
 impl Lines {
     fn new(x: &Tensor, axis: usize) -> Self {
         if x.is_empty() {
-            return Self { outer: 0, n: x.shape()[axis], inner: 0 };
+            return Self { outer: 0, n: 0, inner: 0 };
         }
         let (before, after) = (&x.shape()[..axis], &x.shape()[axis + 1..]);
         Self { outer: span(before), n: x.shape()[axis], inner: span(after) }

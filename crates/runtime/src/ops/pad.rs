@@ -20,6 +20,9 @@ pub(super) fn pad(op: Pad, call: &Call<'_>) -> Result<Tensor> {
     if pads.len() != 2 * axes.len() {
         return Err(Error::shape(format!("{} pads for {} axes, which take two each", pads.len(), axes.len())));
     }
+    if shape.contains(&0) {
+        return Ok(Tensor::zeros(x.dtype(), shape)?);
+    }
     let mut begin = vec![0; x.rank()];
     axes.iter().zip(&pads).for_each(|(&axis, &pad)| begin[axis] = pad);
     let tables = (0..x.rank())

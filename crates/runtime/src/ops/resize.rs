@@ -24,6 +24,9 @@ pub(super) fn resize(op: &Resize, call: &Call<'_>) -> Result<Tensor> {
         shape[a.axis] = a.output;
     }
     bounded_len(if op.mode == ResizeMode::Nearest { x.dtype() } else { DType::F64 }, &shape)?;
+    if shape.contains(&0) {
+        return Ok(Tensor::zeros(x.dtype(), shape)?);
+    }
     if op.mode == ResizeMode::Nearest {
         return nearest(op, x, &axes, shape);
     }
