@@ -1,9 +1,10 @@
 //! Evaluation of operators: the reference.
 //!
 //! In: an operator and its input tensors. Out: its output tensors. The meaning is that of the newest ONNX opset with the
-//! deviations that [`fewbit_ir`] lists; numbers are computed in `f64`, or natively for integers and for the elementary
-//! arithmetic of `f32`, and rounded once. 16-bit floats are computed as `f32`. What ONNX leaves undefined is either an
-//! error or stands in the operator's file: casts saturate, integer overflow wraps, NaN wins a maximum.
+//! deviations that [`fewbit_ir`] lists. Numbers are computed in `f64` and rounded once, but for integers and the elementary
+//! arithmetic of `f32`, which are computed as what they are, and for convolutions and matrix products of `f32`, which are
+//! the kernels'. 16-bit floats are computed as `f32`. What ONNX leaves undefined is either an error or stands in the
+//! operator's file: casts saturate, integer overflow wraps, NaN wins a maximum.
 //!
 //! Shapes are [`fewbit_ir::infer`]'s matter: since every input is known here, inference gives the shape of every output,
 //! and its checks are this module's checks. Only the outputs whose size depends on other things are sized here.
