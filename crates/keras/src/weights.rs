@@ -172,6 +172,13 @@ fn list(group: &Object<'_>, name: &str) -> Result<Vec<String>> {
 
 fn miscounted(wanted: &[Variable], stored: usize) -> Error {
     let names: Vec<_> = wanted.iter().map(|v| v.name).collect();
+    if stored == 0 {
+        return Error::format(format!(
+            "has no variables ({}) in the file; a layer that models share is stored once, and Keras does not load that either: \
+             save the model as .h5, or make a layer for each model",
+            names.join(", ")
+        ));
+    }
     Error::format(format!(
         "needs {} variables ({}), but the file stores {stored}; it may be damaged, or quantized or extended (LoRA): save the plain model again",
         names.len(),

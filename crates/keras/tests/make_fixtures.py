@@ -3,6 +3,7 @@
     python make_fixtures.py             all cases
     python make_fixtures.py CASE...     these cases only, keeping the others' records
     python make_fixtures.py --shared FOLDER   records of the large models in that folder, in fixtures/shared.npz
+    python make_fixtures.py --applications FOLDER   models of keras.applications and their records, in that folder
 
 Needs tensorflow with Keras 3, and tf_keras for the cases of Keras 2. Archives are deflated and HDF5 files gzipped to keep
 them small (Keras itself stores archives; `archive` is such a one). Inputs are not recorded but made from a generator that the tests have too;
@@ -521,10 +522,25 @@ def record_shared(folder):
     np.savez_compressed(HERE / "shared.npz", **arrays)
 
 
+def make_applications(folder):
+    arrays = {}
+    for name, shape in [("MobileNetV2", (96, 96, 3)), ("MobileNetV3Small", (64, 64, 3)), ("EfficientNetB0", (64, 64, 3))]:
+        model = randomize(getattr(keras.applications, name)(weights=None, input_shape=shape, classes=10))
+        for weight in model.weights:
+            # Initial values keep activations of deep networks in range, but for the statistics.
+            if weight.name in ("kernel", "depthwise_kernel"):
+                weight.assign(weight * (2 / np.sqrt(np.prod(weight.shape[:-1]))))
+        model.save(folder / f"{name}.keras")
+        arrays |= record(name, model, None, batch=1)
+    np.savez(folder / "expected.npz", **arrays)
+
+
 def main():
     HERE.mkdir(exist_ok=True)
     if sys.argv[1:2] == ["--shared"]:
         return record_shared(pathlib.Path(sys.argv[2]))
+    if sys.argv[1:2] == ["--applications"]:
+        return make_applications(pathlib.Path(sys.argv[2]))
     chosen = sys.argv[1:] or list(CASES)
     records = HERE / "expected.npz"
     arrays = dict(np.load(records)) if sys.argv[1:] and records.exists() else {}

@@ -11,8 +11,8 @@
 //! | pooling | [`max_pool2d`], [`average_pool2d`], [`global_average_pool`] |
 //! | elementwise | [`unary`], [`unary_in_place`], [`binary`], [`binary_in_place`] |
 //! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`] |
-//! | layout | [`permute`] |
-//! | quantization | [`quantize`], [`dequantize`], [`fake_quantize`] |
+//! | layout | [`permute()`] |
+//! | quantization | [`quantize()`], [`dequantize`], [`fake_quantize`] |
 //! | calibration | [`scan_range`], [`BitHistogram`] |
 //!
 //! # What every kernel promises
@@ -22,7 +22,7 @@
 //!   exception: it is the `gemm` crate's, which chooses its own instructions. WebAssembly has no fused multiply-add and
 //!   rounds twice.
 //! - **No panic**: every length is checked, and contradictions are an [`Error`] that names the slice.
-//! - **No allocation per run**, but in [`matmul`] and [`permute`].
+//! - **No allocation per run**, but in [`matmul`] and [`permute()`].
 //! - Activations are fused as a [`Clamp`]; NaN passes through it.
 
 // A kernel's body is compiled once per tier only where it is inlined into that tier's function; see `Isa::run`.

@@ -1,14 +1,14 @@
 //! Reads and writes ONNX files.
 //!
-//! [`read`] turns the bytes of a file of opset 7 or newer into a [`Model`](fewbit_ir::Model): every operator gets the
+//! [`read()`] turns the bytes of a file of opset 7 or newer into a [`Model`](fewbit_ir::Model): every operator gets the
 //! meaning that it has in the newest opset, `Constant` nodes become constants, model-local functions are written out,
-//! and what subgraphs take from outside becomes explicit. [`write`] does the reverse, in the oldest opset that can say
+//! and what subgraphs take from outside becomes explicit. [`write()`] does the reverse, in the oldest opset that can say
 //! what the graph says but none older than the source's.
 //!
 //! What this crate must not know: files and paths (the caller hands in bytes, and [`ExternalData`] for what lies
 //! beside the model), quantization, or what other formats do.
 //!
-//! To add an operator: one file or one row in [`ops`], where reading and writing stand side by side.
+//! To add an operator: one file or one row in `ops`, where reading and writing stand side by side.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions)]

@@ -6,6 +6,9 @@ pub const MAX_NODES: usize = 1_000_000;
 /// Graphs within graphs, by control flow.
 pub const MAX_GRAPH_DEPTH: usize = 16;
 
+/// Calls of model-local functions, those within functions counted each time.
+pub const MAX_CALLS: usize = 100_000;
+
 /// Functions that call functions.
 pub const MAX_FUNCTION_DEPTH: usize = 32;
 

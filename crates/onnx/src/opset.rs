@@ -6,8 +6,9 @@ pub const MIN_OPSET: i64 = 7;
 /// The newest that is read.
 pub const MAX_OPSET: i64 = 28;
 
-/// The newest that is written for choice: ONNX Runtime 1.32 has no QuantizeLinear of opset 28.
-pub(crate) const MAX_CHOSEN_OPSET: i64 = 27;
+/// The newest that graphs with `QuantizeLinear` or `DequantizeLinear` are written in for choice: ONNX Runtime 1.32 does
+/// not run those of opset 28.
+pub(crate) const MAX_QUANTIZED_OPSET: i64 = 27;
 
 /// The oldest that is written; older files are raised to it.
 pub const MIN_WRITTEN_OPSET: i64 = 11;

@@ -1,6 +1,6 @@
 //! TFLite files: in go bytes, out comes a [`fewbit_ir::Model`], and back.
 //!
-//! [`read`] gives the float graph, or for a quantized file the graph in QDQ form; [`write`] lowers either form.
+//! [`read()`] gives the float graph, or for a quantized file the graph in QDQ form; [`write()`] lowers either form.
 //! [`supports`] tells beforehand whether a node can be written. The flatbuffer is read and written by this crate's own
 //! safe code (`flat`), by tables of field ids (`schema`); what operators mean is in `ops`, one file per family with
 //! both directions.

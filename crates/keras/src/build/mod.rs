@@ -23,6 +23,10 @@ use crate::{Error, Result, layers};
 
 /// Applications of layers in the whole graph: models that call models that call models grow exponentially.
 const MAX_APPLICATIONS: usize = 1 << 16;
+/// JSON values of the layers that are applied, each counted as often as its layer is applied.
+const MAX_WORK: usize = 1 << 24;
+/// Dimensions of a value.
+const MAX_RANK: usize = 16;
 
 /// Which functions go by a name: Keras 3 changed the meaning of some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +44,10 @@ pub(crate) struct Builder<'f> {
     dialect: Dialect,
     /// The constants of each layer by their names, to be shared by its applications.
     constants: BTreeMap<String, ValueId>,
-    taken: BTreeSet<String>,
+    /// The names that are taken, each with the number that comes next behind it.
+    taken: BTreeMap<String, usize>,
     applications: usize,
+    work: usize,
 }
 
 /// Builds the graph of the whole model.
@@ -51,8 +57,9 @@ pub(crate) fn build(network: &Network, weights: &File, dialect: Dialect) -> Resu
         weights,
         dialect,
         constants: BTreeMap::new(),
-        taken: BTreeSet::new(),
+        taken: BTreeMap::new(),
         applications: 0,
+        work: 0,
     };
     let inputs = network.inputs.iter().map(|port| builder.input(network, port)).collect::<Result<Vec<_>>>()?;
     let outputs = builder.network(network, &Place::default(), &inputs)?;
@@ -91,15 +98,24 @@ impl Builder<'_> {
             schedule.provide(&port.layer, 0, vec![*value]);
         }
         while let Some((layer, index, call)) = schedule.next() {
-            self.applications += 1;
-            if self.applications > MAX_APPLICATIONS {
-                return Err(Error::limit(format!("layers are applied more than {MAX_APPLICATIONS} times")));
-            }
+            self.spend(layer)?;
             let call = call.try_map(|port| schedule.value(port)).map_err(at)?;
             let outputs = self.layer(layer, index, place, &call).map_err(at)?;
             schedule.provide(&layer.name, index, outputs);
         }
         network.outputs.iter().map(|(_, port)| schedule.value(port)).collect::<Result<_>>().map_err(at)
+    }
+
+    /// Pays for one application.
+    fn spend(&mut self, layer: &Layer) -> Result<()> {
+        self.applications += 1;
+        self.work = self.work.saturating_add(layer.size);
+        if self.applications > MAX_APPLICATIONS || self.work > MAX_WORK {
+            return Err(Error::limit(format!(
+                "layers are applied more than {MAX_APPLICATIONS} times, or too large for as often as they are"
+            )));
+        }
+        Ok(())
     }
 
     /// Applies one layer.
@@ -132,12 +148,14 @@ impl Builder<'_> {
 
     /// A name that is not taken: the stem, or the stem with a number.
     fn unique(&mut self, stem: &str) -> String {
-        let mut name = stem.to_owned();
-        let mut n = 0_usize;
-        while !self.taken.insert(name.clone()) {
-            n += 1;
-            name = format!("{stem}_{n}");
-        }
+        let Some(next) = self.taken.get(stem) else {
+            self.taken.insert(stem.to_owned(), 1);
+            return stem.to_owned();
+        };
+        let free = (*next..=next + self.taken.len()).map(|n| (n, format!("{stem}_{n}"))).find(|(_, name)| !self.taken.contains_key(name));
+        let (n, name) = free.unwrap_or_default();
+        self.taken.insert(stem.to_owned(), n + 1);
+        self.taken.insert(name.clone(), 1);
         name
     }
 }
@@ -154,6 +172,9 @@ fn input_type(layer: &Layer) -> Result<TensorType> {
         .or_else(|| a.get("batch_input_shape"))
         .and_then(Value::as_array)
         .ok_or_else(|| Error::unsupported("has no input shape; call the model on data, or give it a keras.Input, before saving it"))?;
+    if shape.len() > MAX_RANK {
+        return Err(Error::limit(format!("has {} dimensions, more than {MAX_RANK}", shape.len())));
+    }
     let dim = |(axis, value): (usize, &Value)| match (axis, value) {
         (0, Value::Null) => Ok(Dim::Symbol("batch".to_owned())),
         (_, Value::Null) => Ok(Dim::Unknown),

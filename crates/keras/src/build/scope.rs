@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use fewbit_ir::{Dim, Op, ValueId, infer};
 use fewbit_tensor::{DType, Tensor};
 
-use super::{Builder, Dialect};
+use super::{Builder, Dialect, MAX_RANK};
 use crate::config::{Attributes, Layer};
 use crate::{Error, Result};
 
@@ -137,6 +137,10 @@ impl<'s, 'f> Scope<'s, 'f> {
         let graph = &mut self.builder.graph;
         let node = graph.add_node(name.clone(), op, inputs, &[&name]);
         infer::infer_node(graph, node).map_err(|e| Error::format(e.to_string()))?;
-        graph.node(node).outputs.first().copied().ok_or_else(|| Error::format("an operator has no output"))
+        let output = graph.node(node).outputs.first().copied().ok_or_else(|| Error::format("an operator has no output"))?;
+        match self.rank(output) {
+            Ok(rank) if rank > MAX_RANK => Err(Error::limit(format!("gives {rank} dimensions, more than {MAX_RANK}"))),
+            _ => Ok(output),
+        }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) struct Layer {
     pub(crate) variables: Vec<Variable>,
     pub(crate) inner: Inner,
     pub(crate) calls: Vec<Call<Port>>,
+    /// JSON values that describe it, nested layers left out: what one application may cost.
+    pub(crate) size: usize,
 }
 
 /// Whose class a layer is.

@@ -88,8 +88,23 @@ impl<'a> Entry<'a> {
             (Inner::Nothing, Value::Object(map)) => Attributes::new(map.clone()),
             _ => Attributes::default(),
         };
-        let calls = calls::read(self.whole.get("inbound_nodes")).map_err(at)?;
-        Ok(Layer { class: self.class.to_owned(), origin: self.origin(), attributes, variables: Vec::new(), inner, calls, name })
+        let inbound_nodes = self.whole.get("inbound_nodes");
+        let calls = calls::read(inbound_nodes).map_err(at)?;
+        let size = match inner {
+            Inner::Network(_) => inbound_nodes.map_or(1, values),
+            _ => values(self.config) + inbound_nodes.map_or(0, values),
+        };
+        let (class, origin) = (self.class.to_owned(), self.origin());
+        Ok(Layer { name, class, origin, attributes, variables: Vec::new(), inner, calls, size })
+    }
+}
+
+/// The number of values in a JSON value.
+fn values(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(values).sum(),
+        Value::Object(map) => map.values().map(values).sum(),
+        _ => 0,
     }
 }
 
@@ -188,7 +203,7 @@ fn sequential(config: &Value, depth: usize) -> Result<Network> {
         }
         let name = format!("{}_input", first.name);
         let (class, origin) = ("InputLayer".to_owned(), Origin::Layer);
-        let input = Layer { name, class, origin, attributes, variables: Vec::new(), inner: Inner::Nothing, calls: Vec::new() };
+        let input = Layer { name, class, origin, attributes, variables: Vec::new(), inner: Inner::Nothing, calls: Vec::new(), size: 1 };
         layers.insert(0, input);
     }
     let mut previous: Option<Port> = None;

@@ -23,6 +23,7 @@ mod transpose;
 mod transposed_convolution;
 
 use fewbit_ir::ValueId;
+use serde_json::Value;
 
 use crate::build::Scope;
 use crate::config::{Argument, Attributes, Call, Layer, Origin, Variable};
@@ -43,6 +44,11 @@ const FAMILIES: [&[Kind]; 12] = [
     training_only::KINDS,
     transposed_convolution::KINDS,
 ];
+
+/// Classes that compute something else when a call says `training=True`. Layers that augment data say so by default, and
+/// what they do is not wanted at inference.
+const TRAINING_CLASSES: [&str; 6] =
+    ["AlphaDropout", "BatchNormalization", "Dropout", "GaussianDropout", "GaussianNoise", "SpatialDropout2D"];
 
 /// Classes of layers that become the same operators.
 struct Kind {
@@ -73,6 +79,10 @@ pub(crate) fn apply(s: &mut Scope<'_, '_>, call: &Call<ValueId>) -> Result<Value
     }
     if let Some((name, _)) = call.kwargs.iter().find(|(_, argument)| !matches!(argument, Argument::Literal(_))) {
         return Err(Error::unsupported(format!("is called with a tensor as '{name}', which is not supported")));
+    }
+    let in_training = call.kwargs.iter().any(|(name, value)| name == "training" && matches!(value, Argument::Literal(Value::Bool(true))));
+    if in_training && TRAINING_CLASSES.contains(&layer.class.as_str()) {
+        return Err(Error::unsupported("is called with training=True, so that it would train at inference too; call it without"));
     }
     let mut tensors = Vec::new();
     call.args.iter().for_each(|argument| argument.tensors(&mut tensors));

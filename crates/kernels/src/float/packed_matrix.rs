@@ -1,7 +1,7 @@
 //! Matrix products whose right side is packed once: dense layers, attention's projections.
 //!
 //! It is the pointwise case of [`PackedConv2d`](super::PackedConv2d), with the same promises: same bits on every tier
-//! and thread count, nothing allocated. Against [`matmul`](super::matmul), which packs on every call, it is a tenth
+//! and thread count, nothing allocated. Against [`matmul()`](super::matmul()), which packs on every call, it is a tenth
 //! to a half faster.
 
 use super::conv::{Conv2dDims, Dense};

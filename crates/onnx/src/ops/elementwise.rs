@@ -1,6 +1,7 @@
 //! Elementwise operators without attributes of their own, of one, two or any number of inputs.
 
 use fewbit_ir::op::{Arithmetic, Binary, Unary, Variadic};
+use fewbit_tensor::DType;
 
 use crate::read::{Mapped, NodeIn};
 use crate::write::{NodeOut, attributes};
@@ -104,8 +105,13 @@ pub(super) fn write_binary(n: &mut NodeOut<'_, '_>, op: Arithmetic) -> Result<()
             let output = n.output();
             return n.emit_clamp(square, output, op.activation);
         }
+        // The first opset in which floats may have the sign of the divisor.
+        Binary::Mod { fmod: false } if n.dtype(0).is_some_and(DType::is_float) => n.require(28),
         Binary::Mod { fmod } => return n.emit_clamped(name, attributes().flag_unless("fmod", fmod, false), op.activation),
         Binary::BitShift { left } => {
+            if n.dtype(0).is_some_and(DType::is_signed_integer) {
+                n.require(28);
+            }
             let direction = if left { "LEFT" } else { "RIGHT" };
             return n.emit_clamped(name, attributes().text_unless("direction", direction, ""), op.activation);
         }

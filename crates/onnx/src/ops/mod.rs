@@ -4,7 +4,7 @@
 //! [`MIN_OPSET`](crate::MIN_OPSET) on, and the function that maps it. That function moves what used to be an attribute
 //! into the input that it is in the newest opset, and says [`Mapped::Custom`] where the IR has no words.
 //!
-//! Writing: [`write`] is an exhaustive match over [`Op`].
+//! Writing: [`write()`] is an exhaustive match over [`Op`].
 //!
 //! To add an operator: a row, an arm, and the two functions that they name.
 

@@ -4,7 +4,7 @@ use fewbit_ir::{Graph, Op, ValueId};
 
 use super::{Attribute, Attributes, Frame, Reader, Scope};
 use crate::error::Within;
-use crate::limits::MAX_FUNCTION_DEPTH;
+use crate::limits::{MAX_CALLS, MAX_FUNCTION_DEPTH};
 use crate::opset::{MAX_OPSET, MIN_OPSET};
 use crate::proto::{FunctionProto, NodeProto, normalized_domain};
 use crate::{Error, Result};
@@ -20,6 +20,10 @@ impl<'m> Reader<'m> {
         graph: &mut Graph,
         scope: &mut Scope<'m, '_>,
     ) -> Result<()> {
+        self.calls = self.calls.saturating_add(1);
+        if self.calls > MAX_CALLS {
+            return Err(Error::limit(format!("more than {MAX_CALLS} calls of functions")));
+        }
         let frame = frame_of_call(function, call, attributes, scope)?;
         let mut body = Scope::new(&frame, scope.depth);
         body.declare_types(&function.value_info)?;

@@ -25,6 +25,8 @@ pub(crate) struct Reader<'m> {
     pub(crate) notes: Notes,
     /// Nodes read so far.
     pub(crate) nodes: usize,
+    /// Calls of functions written out so far.
+    pub(crate) calls: usize,
     /// The default domain's version that the model imports; functions may import another.
     pub(crate) model_opset: i64,
 }

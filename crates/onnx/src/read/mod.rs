@@ -61,7 +61,7 @@ pub fn read(bytes: Bytes, external: &dyn ExternalData) -> Result<Decoded> {
     let mut names = Names::default();
     names.take_graph(graph);
     let functions = proto.functions.iter().map(|f| ((normalized_domain(f.domain()), f.name(), f.overload()), f)).collect();
-    let mut reader = Reader { functions, files: ExternalFiles::new(external), names, notes, nodes: 0, model_opset: opset };
+    let mut reader = Reader { functions, files: ExternalFiles::new(external), names, notes, nodes: 0, calls: 0, model_opset: opset };
     let frame = Frame { opsets: opsets.clone(), attributes: Vec::new(), prefix: String::new(), depth: 0 };
     let graph = reader.read_main(graph, &frame)?;
 

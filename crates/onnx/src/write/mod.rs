@@ -12,7 +12,7 @@ mod emitter;
 mod external;
 mod node;
 
-use fewbit_ir::Model;
+use fewbit_ir::{Graph, Model, Op};
 use prost::Message;
 
 pub(crate) use self::attributes::{AttributeList, attributes, int_of};
@@ -20,7 +20,7 @@ use self::emitter::Emitter;
 pub use self::external::ExternalFile;
 pub(crate) use self::node::{NodeOut, scalar};
 use crate::limits::MAX_MODEL_BYTES;
-use crate::opset::{DEFAULT_OPSET, MAX_CHOSEN_OPSET, MAX_OPSET, MIN_WRITTEN_OPSET, ir_version};
+use crate::opset::{DEFAULT_OPSET, MAX_OPSET, MAX_QUANTIZED_OPSET, MIN_WRITTEN_OPSET, ir_version};
 use crate::proto::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use crate::{DESCRIPTION, Error, Result};
 
@@ -60,7 +60,8 @@ pub struct Encoded {
 /// Writes a model as an ONNX file. The same model gives the same bytes.
 pub fn write(model: &Model, options: &WriteOptions) -> Result<Encoded> {
     let source = model.opsets.get("").copied();
-    let of_source = source.unwrap_or(DEFAULT_OPSET).clamp(MIN_WRITTEN_OPSET, MAX_CHOSEN_OPSET);
+    let newest = if is_quantized(&model.graph) { MAX_QUANTIZED_OPSET } else { MAX_OPSET };
+    let of_source = source.unwrap_or(DEFAULT_OPSET).clamp(MIN_WRITTEN_OPSET, newest);
     let wanted = options.min_opset.unwrap_or(of_source).max(of_source);
     if wanted > MAX_OPSET {
         return Err(Error::write(format!("opset {wanted} is newer than {MAX_OPSET}, the newest that fewbit writes")));
@@ -106,4 +107,14 @@ pub fn write(model: &Model, options: &WriteOptions) -> Result<Encoded> {
         return Err(Error::limit(format!("the model takes {len} bytes without its large weights, more than protobuf allows")));
     }
     Ok(Encoded { model: proto.encode_to_vec(), external, opset, notes: notes.finish() })
+}
+
+/// Whether a graph, or one within it, quantizes or dequantizes.
+fn is_quantized(graph: &Graph) -> bool {
+    graph.nodes().any(|(_, node)| match &node.op {
+        Op::QuantizeLinear(_) | Op::DequantizeLinear(_) => true,
+        Op::If(op) => is_quantized(&op.then_branch) || is_quantized(&op.else_branch),
+        Op::Loop(op) => is_quantized(&op.body),
+        _ => false,
+    })
 }

@@ -1,13 +1,13 @@
 //! What becomes of every node and every value: decisions as pure data.
 //!
-//! In: a canonical graph with inferred types, a [`Recipe`](crate::recipe::Recipe) and a
-//! [`TargetSet`](crate::target::TargetSet). Out: a [`QuantPlan`]. Planning looks at no number and changes no graph;
-//! what follows from a plan ([`calibrate`](crate::calibrate), [`params`](crate::params), [`apply`](crate::apply))
+//! In: a canonical graph with inferred types, a [`Recipe`] and a
+//! [`TargetSet`]. Out: a [`QuantPlan`]. Planning looks at no number and changes no graph;
+//! what follows from a plan ([`calibrate()`](crate::calibrate()), [`params`](crate::params), [`apply()`](crate::apply()))
 //! decides nothing any more.
 //!
-//! A static plan is made in four steps, a file each: which nodes could run in integers ([`candidates`]), which nodes
-//! their producers swallow ([`absorb`]), which islands among float nodes are worth their borders ([`islands`]), and
-//! which values share a scale ([`groups`]).
+//! A static plan is made in four steps, a file each: which nodes could run in integers (`candidates`), which nodes
+//! their producers swallow (`absorb`), which islands among float nodes are worth their borders (`islands`), and
+//! which values share a scale (`groups`).
 //!
 //! To add a reason why a node stays float: a variant of [`FloatReason`] with its sentence.
 
@@ -224,7 +224,7 @@ impl QuantPlan {
         self.nodes.get(*self.node_at.get(&id)?)
     }
 
-    /// The index into [`groups`](Self::groups) of the group that a value belongs to.
+    /// The index into `groups`(Self::groups) of the group that a value belongs to.
     pub fn group_of(&self, value: ValueId) -> Option<usize> {
         self.group_of.get(&value).copied()
     }

@@ -10,7 +10,7 @@
 //! and its checks are this module's checks. Only the outputs whose size depends on other things are sized here.
 //!
 //! No operator panics, and none makes a tensor of more than [`MAX_TENSOR_BYTES`]. This module knows no graph but those
-//! of [`interpret`] and of control flow, no schedule and no file format; speed is the session's matter.
+//! of [`interpret()`](crate::interpret()) and of control flow, no schedule and no file format; speed is the session's matter.
 //!
 //! To add an operator: one file, or one function in its family's file, and its line in `apply`.
 

@@ -3,7 +3,7 @@
 //! In go operators of the file and nodes of the graph; out come their counterparts. A family knows neither flatbuffers
 //! nor how tensors, scales and constants are kept; [`OperatorReader`] and [`NodeWriter`] do that for it.
 //!
-//! To add an operator: its functions in the family's file, a line in [`read`] and one in [`write`], and, if LiteRT
+//! To add an operator: its functions in the family's file, a line in [`read`] and one in [`write()`], and, if LiteRT
 //! computes it on integers, one in [`has_integer_form`].
 
 mod bias;

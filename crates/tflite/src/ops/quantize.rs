@@ -1,4 +1,4 @@
-//! `QUANTIZE` and `DEQUANTIZE` of the file. How the graph's own such nodes are written is [`crate::write`]'s business:
+//! `QUANTIZE` and `DEQUANTIZE` of the file. How the graph's own such nodes are written is [`crate::write()`]'s business:
 //! most of them vanish.
 
 use fewbit_ir::op::Cast;

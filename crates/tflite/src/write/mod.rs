@@ -53,7 +53,7 @@ pub fn write(model: &Model, options: &WriteOptions) -> Result<Vec<u8>> {
     assemble::assemble(lowering.into_parts()?, model, options)
 }
 
-/// Whether [`write`] can express a node of a graph that is otherwise fit to be written; the error says why not.
+/// Whether [`write()`] can express a node of a graph that is otherwise fit to be written; the error says why not.
 ///
 /// The node is lowered on its own, so constraints between nodes are seen as far as its own inputs and outputs show
 /// them.
