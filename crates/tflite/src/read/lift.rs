@@ -28,7 +28,8 @@ impl Quant {
         i64::try_from(axis).map_err(|_| Error::format("the axis of quantization is too large"))
     }
 
-    /// The real values of `stored`, whose axes may have been permuted since the file.
+    /// The real values of `stored`, whose axes may have been permuted since the file. They go by the tensor's name where
+    /// the integers do not.
     pub(super) fn dequantize(
         &self,
         reader: &mut GraphReader<'_>,
@@ -42,7 +43,8 @@ impl Quant {
         }
         let (scale, zero_point) = self.parameters(reader, stem)?;
         let op = DequantizeLinear { axis: self.axis_after(perm)?, block_size: 0 };
-        let name = reader.unique(&format!("{stem}_dequantized"));
+        let name = if reader.names.contains(stem) { format!("{stem}_dequantized") } else { stem.to_owned() };
+        let name = reader.unique(&name);
         let value = reader.node(&name, Op::DequantizeLinear(op), vec![Some(stored), Some(scale), Some(zero_point)]);
         reader.graph.value_mut(value).ty = Some(ValueType { dtype: DType::F32, dims });
         Ok(value)

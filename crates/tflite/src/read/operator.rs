@@ -289,11 +289,11 @@ impl<'r, 'a> OperatorReader<'r, 'a> {
         Ok(())
     }
 
-    /// The name of the value that an operator computes: that of the tensor, unless its integers need it.
+    /// The name of the value that an operator computes: that of the tensor, unless what comes out of the quantization needs
+    /// it.
     fn output_name(&mut self, tensor: usize) -> Result<String> {
-        let at_interface = self.reader.outputs.contains(&tensor);
         let tensor = self.reader.tensor(tensor)?;
-        let name = if at_interface && tensor.quant.is_some() { format!("{}_real", tensor.name) } else { tensor.name.clone() };
+        let name = if tensor.quant.is_some() { format!("{}_float", tensor.name) } else { tensor.name.clone() };
         Ok(self.reader.unique(&name))
     }
 

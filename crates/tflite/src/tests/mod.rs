@@ -218,6 +218,30 @@ fn quantization_becomes_parameters_of_tensors() {
 }
 
 #[test]
+fn what_comes_out_of_a_quantization_names_its_tensor() {
+    let body = r#"input q: i8[1,4]
+const s: f32[] = [0.5]
+const z: i8[] = [0]
+x = DequantizeLinear {"axis":0} (q, s, z)
+y_float = Unary "Relu" (x)
+y_quantized = QuantizeLinear {"axis":0,"to":"i8"} (y_float, s, z)
+y = DequantizeLinear {"axis":0} (y_quantized, s, z)
+"#;
+    let integers = r#"w_float = Unary "Relu" (y)
+w_quantized = QuantizeLinear {"axis":0,"to":"i8"} (w_float, s, z)
+output w_quantized
+"#;
+    let reals = "w = Unary \"Exp\" (y)\noutput w\n";
+    for (rest, name) in [(integers, "y"), (reals, "y_quantized")] {
+        let graph = graph("names", &format!("{body}{rest}"));
+        let file = file(&bytes_of(&graph));
+        let quantized: Vec<_> =
+            file.subgraphs[0].tensors.iter().filter(|t| t.dtype.dtype().unwrap() == DType::I8).map(|t| t.name.as_str()).collect();
+        assert!(quantized.contains(&name), "{quantized:?}");
+    }
+}
+
+#[test]
 fn unknown_operators_survive() {
     let text = "input x: f32[2,3]
 y = Custom {\"domain\":\"tflite\",\"name\":\"REVERSE_SEQUENCE\"} (x)

@@ -178,18 +178,32 @@ impl<'g> Lowering<'g> {
         self.tables.row(id).map_or_else(|| Spec::plain(DType::F32, Shape::fixed(&[])), |r| r.spec.clone())
     }
 
-    /// The value's name, or for integers within the graph that of the reals they stand for, which the source file had.
+    /// The value's name, or for integers within the graph that of the reals they stand for, if those become no tensor.
     fn tensor_name(&self, value: ValueId) -> &'g str {
         let v = self.graph.value(value);
-        if let Definition::Node { node, .. } = v.definition
-            && let Op::QuantizeLinear(_) = self.graph.node(node).op
-            && !self.graph.is_output(value)
-            && let Some(real) = self.graph.node(node).input(0)
-            && self.graph.producer(real).is_some_and(|p| self.owner(p) == Form::Integer)
-        {
-            return &self.graph.value(real).name;
+        let stands_for = || self.dequantizations(value).find(|real| self.is_only_read_as_integers(*real));
+        match v.definition {
+            Definition::Node { node, .. } if matches!(self.graph.node(node).op, Op::QuantizeLinear(_)) && !self.graph.is_output(value) => {
+                stands_for().map_or(&v.name, |real| &self.graph.value(real).name)
+            }
+            _ => &v.name,
         }
-        &v.name
+    }
+
+    /// The reals that a value of integers is dequantized to.
+    fn dequantizations(&self, integers: ValueId) -> impl Iterator<Item = ValueId> {
+        let uses = self.uses.get(integers.index()).into_iter().flatten();
+        uses.filter_map(|u| match self.graph.node(u.node) {
+            node if matches!(node.op, Op::DequantizeLinear(_)) && u.index == 0 => node.outputs.first().copied(),
+            _ => None,
+        })
+    }
+
+    /// Whether no reader of a dequantized value wants floats.
+    fn is_only_read_as_integers(&self, real: ValueId) -> bool {
+        let mut uses = self.uses.get(real.index()).into_iter().flatten();
+        let as_integers = |u: &Use| matches!(self.graph.node(u.node).op, Op::QuantizeLinear(_)) || self.owner(u.node) == Form::Integer;
+        !self.graph.is_output(real) && uses.all(as_integers)
     }
 
     /// A tensor that no value of the graph stands for.
