@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use fewbit_ir::{Dim, Graph, Layout, Model, Op, infer};
+use fewbit_ir::{Dim, Graph, Layout, Model, infer};
 use fewbit_passes::layout::{Interface, convert_layout};
 use fewbit_passes::{Notes, fuse_activation, integer_interface, remove_identity, unsign_activations};
 use fewbit_tensor::DType;
 
 use crate::model_file::{Format, ModelFile};
-use crate::write_file::{Existing, write_file};
+use crate::write_file::{Existing, write_chunks, write_file};
 use crate::{Error, Result};
 
 /// Element type of inputs and outputs.
@@ -125,11 +125,6 @@ fn quoted(names: &[String]) -> String {
     names.iter().map(|n| format!("'{n}'")).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether a file holds quantized activations, as the lowering to uint8 concerns.
-pub fn has_quantized_activations(graph: &Graph) -> bool {
-    graph.nodes().any(|(_, n)| matches!(n.op, Op::QuantizeLinear(_)))
-}
-
 /// Writes a model to a path, whole or not at all; returns the bytes written.
 pub fn save(model: &Model, format: Format, path: &Path, existing: Existing) -> Result<u64> {
     let fail = |e: &dyn std::fmt::Display| Error::network(format!("{}: {e}", path.display()));
@@ -141,7 +136,8 @@ pub fn save(model: &Model, format: Format, path: &Path, existing: Existing) -> R
             let mut written = encoded.model.len() as u64;
             if let Some(external) = &encoded.external {
                 // The weights first: a model file without them would be half a result.
-                write_file(&path.with_file_name(&external.location), &external.chunks.concat(), existing)?;
+                let chunks: Vec<&[u8]> = external.chunks.iter().map(AsRef::as_ref).collect();
+                write_chunks(&path.with_file_name(&external.location), &chunks, existing)?;
                 written += external.len() as u64;
             }
             write_file(path, &encoded.model, existing)?;

@@ -31,14 +31,19 @@ pub enum Existing {
 
 /// Writes `bytes` to `path`: the whole file or none of it.
 pub fn write_file(path: &Path, bytes: &[u8], existing: Existing) -> Result<()> {
+    write_chunks(path, &[bytes], existing)
+}
+
+/// Writes `chunks`, one after the other, to `path`: the whole file or none of it.
+pub fn write_chunks(path: &Path, chunks: &[&[u8]], existing: Existing) -> Result<()> {
     check_output(path, existing)?;
     let target = resolved(path);
     let folder = folder_of(&target);
     let written = match Unnamed::create(folder) {
-        Some(unnamed) => unnamed.and_then(|u| u.write(bytes, &target, existing)),
-        None => write_named(folder, bytes, &target, existing),
+        Some(unnamed) => unnamed.and_then(|u| u.write(chunks, &target, existing)),
+        None => write_named(folder, chunks, &target, existing),
     };
-    written.map_err(|e| explain(&e, path, bytes.len()))?;
+    written.map_err(|e| explain(&e, path, chunks.iter().map(|c| c.len()).sum()))?;
     // The name is on disk when the folder is; not every file system can be asked for it, and the file is there anyway.
     let _ = File::open(folder).and_then(|f| f.sync_all());
     Ok(())
@@ -100,13 +105,13 @@ fn explain(error: &io::Error, path: &Path, len: usize) -> Error {
 }
 
 /// Writes through a file that has a temporary name and is removed on every error.
-fn write_named(folder: &Path, bytes: &[u8], target: &Path, existing: Existing) -> io::Result<()> {
+fn write_named(folder: &Path, chunks: &[&[u8]], target: &Path, existing: Existing) -> io::Result<()> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".fewbit-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
+    chunks.iter().try_for_each(|chunk| file.write_all(chunk))?;
     file.as_file().sync_all()?;
     match existing {
         Existing::Keep => file.persist_noclobber(target),
@@ -137,8 +142,8 @@ impl Unnamed {
         }
     }
 
-    fn write(mut self, bytes: &[u8], target: &Path, existing: Existing) -> io::Result<()> {
-        self.0.write_all(bytes)?;
+    fn write(mut self, chunks: &[&[u8]], target: &Path, existing: Existing) -> io::Result<()> {
+        chunks.iter().try_for_each(|chunk| self.0.write_all(chunk))?;
         self.0.sync_all()?;
         match (self.link(target), existing) {
             (Err(e), Existing::Replace) if e.kind() == io::ErrorKind::AlreadyExists => self.replace(target),
@@ -173,7 +178,7 @@ impl Unnamed {
         None
     }
 
-    fn write(self, _: &[u8], _: &Path, _: Existing) -> io::Result<()> {
+    fn write(self, _: &[&[u8]], _: &Path, _: Existing) -> io::Result<()> {
         match self {}
     }
 }
@@ -189,15 +194,15 @@ mod tests {
         names
     }
 
-    type Write = fn(&Path, &[u8], Existing) -> io::Result<()>;
+    type Write = fn(&Path, &[&[u8]], Existing) -> io::Result<()>;
 
     /// The way that this file system takes, and the named one that every other takes.
     const WAYS: [Write; 2] = [
-        |path, bytes, existing| match Unnamed::create(folder_of(path)) {
-            Some(unnamed) => unnamed?.write(bytes, path, existing),
-            None => write_named(folder_of(path), bytes, path, existing),
+        |path, chunks, existing| match Unnamed::create(folder_of(path)) {
+            Some(unnamed) => unnamed?.write(chunks, path, existing),
+            None => write_named(folder_of(path), chunks, path, existing),
         },
-        |path, bytes, existing| write_named(folder_of(path), bytes, path, existing),
+        |path, chunks, existing| write_named(folder_of(path), chunks, path, existing),
     ];
 
     #[test]
@@ -205,14 +210,14 @@ mod tests {
         for write in WAYS {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("out.bin");
-            write(&path, b"first", Existing::Keep).unwrap();
-            assert_eq!(write(&path, b"second", Existing::Keep).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            write(&path, &[b"fir", b"st"], Existing::Keep).unwrap();
+            assert_eq!(write(&path, &[b"second"], Existing::Keep).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
             assert_eq!(std::fs::read(&path).unwrap(), b"first");
-            write(&path, b"third", Existing::Replace).unwrap();
+            write(&path, &[b"third"], Existing::Replace).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), b"third");
             assert_eq!(names(folder.path()), ["out.bin"]);
             std::fs::create_dir(folder.path().join("taken")).unwrap();
-            assert!(write(&folder.path().join("taken"), b"x", Existing::Replace).is_err());
+            assert!(write(&folder.path().join("taken"), &[b"x"], Existing::Replace).is_err());
             assert_eq!(names(folder.path()), ["out.bin", "taken"]);
         }
     }
@@ -228,7 +233,7 @@ mod tests {
                         .map(|i| {
                             scope.spawn({
                                 let path = &path;
-                                move || usize::from(write(path, &vec![i; 100_000], existing).is_ok())
+                                move || usize::from(write(path, &[&[i; 100_000]], existing).is_ok())
                             })
                         })
                         .collect();
@@ -283,7 +288,7 @@ mod tests {
         let plain = std::fs::metadata(at("plain")).unwrap().permissions().mode();
         for (i, write) in WAYS.iter().enumerate() {
             let path = at(&format!("out{i}"));
-            write(&path, b"", Existing::Keep).unwrap();
+            write(&path, &[], Existing::Keep).unwrap();
             assert_eq!(std::fs::metadata(path).unwrap().permissions().mode(), plain);
         }
     }

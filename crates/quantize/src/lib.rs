@@ -12,7 +12,6 @@
 //! | [`algorithm`] | weights and statistics | corrections |
 //! | [`params`] | plan and statistics | the plan's numbers |
 //! | [`mod@apply`] | graph, plan, numbers | the graph in QDQ form |
-//! | [`report`] | what the caller measured | data for whoever renders it |
 //!
 //! This crate knows no file format and no file. What must run a network is handed an executor by the caller.
 
@@ -27,7 +26,6 @@ pub mod params;
 pub mod plan;
 pub mod range;
 pub mod recipe;
-pub mod report;
 pub mod statistics;
 pub mod target;
 
