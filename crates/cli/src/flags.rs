@@ -138,9 +138,11 @@ impl RecipeFlags {
         Ok(self.targets()?.targets().iter().any(|t| t.activations == Signedness::Unsigned))
     }
 
-    /// The plan for a network.
-    pub(crate) fn plan(&self, network: &Network, default: &str) -> Result<QuantPlan> {
-        network.plan(&self.recipe(default)?, &self.targets()?)
+    /// The plan for a network, with outputs in integers whatever the recipe says, if asked for.
+    pub(crate) fn plan(&self, network: &Network, default: &str, integer_outputs: bool) -> Result<QuantPlan> {
+        let mut recipe = self.recipe(default)?;
+        recipe.integer_outputs |= integer_outputs;
+        network.plan(&recipe, &self.targets()?)
     }
 }
 

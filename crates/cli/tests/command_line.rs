@@ -182,7 +182,7 @@ fn every_preset_and_interface_is_written_and_compared() {
             assert!(text.contains("top-1 agreement"), "{text}");
             let report: serde_json::Value =
                 serde_json::from_slice(&std::fs::read(b.path(&format!("{name}.{format}.json"))).unwrap()).unwrap();
-            let agreement = report["evaluation"]["outputs"][0]["top1_agreement"].as_f64().unwrap();
+            let agreement = report["evaluation"]["outputs"][0]["agreement"]["top1"].as_f64().unwrap();
             assert!(agreement >= 95.0, "{name}.{format}: {agreement} % of the answers agree");
         }
     }

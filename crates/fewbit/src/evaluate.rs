@@ -4,20 +4,21 @@
 //! is what its users see: after quantization, dequantized.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc;
 
 use fewbit_ir::rule::Class;
-use fewbit_ir::{Graph, Op, ValueId, quant_rule};
-use fewbit_runtime::session::Workspace;
+use fewbit_ir::{Graph, Op, TensorType, ValueId, quant_rule};
+use fewbit_runtime::session::{TapView, Workspace};
 use fewbit_tensor::Tensor;
 use serde::Serialize;
 
-use crate::data::DataSource;
+use crate::data::{DataSource, Sample};
 use crate::executable::{Executable, in_layout_of};
 use crate::metrics::{OutputMetrics, OutputSample, decibels, energies};
-use crate::parallel::{Progress, for_each_sample};
+use crate::parallel::{Progress, alone, for_each_sample};
 use crate::{Error, Result};
 
-/// Samples on which layers are compared; their decibels settle quickly, and both networks' values are held at once.
+/// Samples on which layers are compared; their decibels settle quickly.
 pub const LAYER_SAMPLES: usize = 16;
 
 /// Below this many decibels, noise is within a factor of two of the signal: the answers mean little.
@@ -26,6 +27,8 @@ const USELESS_DB: f64 = 3.0;
 const USELESS_AGREEMENT: f64 = 50.0;
 /// Rows shorter than this are no classes to agree on.
 const MIN_CLASSES: usize = 2;
+/// From this many dimensions on, an output has places as well as classes, unless all but one of them are 1.
+const MIN_MAP_RANK: usize = 4;
 
 /// How a quantized network answers beside its float one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -55,13 +58,14 @@ impl Evaluation {
     /// Why the network is of no use, if it is of none.
     pub fn verdict(&self) -> Option<String> {
         let first = self.outputs.first()?;
-        if first.sqnr_db < USELESS_DB && first.top1_agreement < USELESS_AGREEMENT {
-            return Some(format!(
-                "the quantized network is of little use: {:.1} dB and {:.1} % agreement with the float network at output '{}'",
-                first.sqnr_db, first.top1_agreement, first.name
-            ));
+        if first.sqnr_db >= USELESS_DB || first.agreement.is_some_and(|a| a.top1 >= USELESS_AGREEMENT) {
+            return None;
         }
-        None
+        let agreement = first.agreement.map_or_else(String::new, |a| format!(" and {:.1} % agreement", a.top1));
+        Some(format!(
+            "the quantized network is of little use: {:.1} dB{agreement} with the float network at output '{}'",
+            first.sqnr_db, first.name
+        ))
     }
 }
 
@@ -73,14 +77,16 @@ struct Pair {
     op: String,
 }
 
+/// Sums of squares of signal and noise per pair, where both networks computed it.
+type LayerSums = Vec<Option<(f64, f64)>>;
+
 /// What one worker gathers.
 struct Worker {
     float: Workspace,
     quantized: Workspace,
-    reference: BTreeMap<ValueId, Tensor>,
     outputs: Vec<(usize, Vec<OutputSample>)>,
-    /// Sums of squares of signal and noise per pair, by sample, so that they can be added in the samples' order.
-    layers: Vec<(usize, Vec<(f64, f64)>)>,
+    /// By sample, so that they can be added in the samples' order.
+    layers: Vec<(usize, LayerSums)>,
 }
 
 /// Compares two networks on all samples of a source that was opened for the float one.
@@ -91,55 +97,102 @@ pub fn evaluate(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Evaluation> {
-    let pairs = pair_layers(float, quantized);
-    let float_taps: Vec<ValueId> = pairs.iter().map(|p| p.float).collect();
-    let quantized_taps: Vec<ValueId> = pairs.iter().map(|p| p.quantized).collect();
-    let by_quantized: BTreeMap<ValueId, Vec<usize>> = pairs.iter().enumerate().fold(BTreeMap::new(), |mut map, (i, p)| {
-        map.entry(p.quantized).or_insert_with(Vec::new).push(i);
-        map
-    });
-    let new_worker = || Worker {
-        float: Workspace::new(),
-        quantized: Workspace::new(),
-        reference: BTreeMap::new(),
-        outputs: Vec::new(),
-        layers: Vec::new(),
-    };
+    let layers = Layers::new(float, quantized);
+    let new_worker = || Worker { float: Workspace::new(), quantized: Workspace::new(), outputs: Vec::new(), layers: Vec::new() };
     progress.begin("evaluate", data.len());
     let workers = for_each_sample(data.len(), threads, progress, new_worker, |w, i| {
         let sample = data.sample(i)?;
-        let layered = i < LAYER_SAMPLES;
-        let (float_taps, quantized_taps) = if layered { (&float_taps[..], &quantized_taps[..]) } else { (&[][..], &[][..]) };
-        let reference = &mut w.reference;
-        let expected = float.run_with_taps(&mut w.float, &sample, float_taps, &mut |value, view| {
-            reference.insert(value, view.to_tensor()?);
-            Ok(())
-        })?;
-        let mut sums = vec![(0.0, 0.0); pairs.len()];
-        let got = quantized.run_with_taps(&mut w.quantized, &sample, quantized_taps, &mut |value, view| {
-            for &p in by_quantized.get(&value).into_iter().flatten() {
-                if let Some(float) = reference.get(&pairs[p].float) {
-                    let mut float = float.clone();
-                    if float.shape() != view.shape() {
-                        let ty = fewbit_ir::TensorType::fixed(float.dtype(), view.shape());
-                        float = in_layout_of(&float, Some(&ty))
-                            .map_err(|e| fewbit_runtime::Error::new(fewbit_runtime::ErrorKind::Shape, e.to_string()))?;
-                    }
-                    if float.shape() == view.shape() {
-                        sums[p] = energies(&float.to_f32(), &view.to_f32());
-                    }
-                }
-            }
-            Ok(())
-        })?;
-        if layered {
+        let (expected, got) = if i < LAYER_SAMPLES {
+            let (expected, got, sums) = layers.compare(w, &sample)?;
             w.layers.push((i, sums));
-        }
+            (expected, got)
+        } else {
+            (float.run(&mut w.float, &sample)?, quantized.run(&mut w.quantized, &sample)?)
+        };
         w.outputs.push((i, compare_outputs(float, &expected, &got, sample.label)?));
         Ok(())
     })?;
     progress.end();
-    Ok(summarize(float, &pairs, workers, data.len()))
+    Ok(summarize(float, &layers.pairs, workers, data.len()))
+}
+
+/// Two networks and the layers that both have.
+struct Layers<'e> {
+    float: &'e Executable,
+    quantized: &'e Executable,
+    pairs: Vec<Pair>,
+    float_taps: Vec<ValueId>,
+    quantized_taps: Vec<ValueId>,
+    by_quantized: BTreeMap<ValueId, Vec<usize>>,
+}
+
+impl<'e> Layers<'e> {
+    fn new(float: &'e Executable, quantized: &'e Executable) -> Self {
+        let pairs = pair_layers(float, quantized);
+        let mut by_quantized: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+        for (i, pair) in pairs.iter().enumerate() {
+            by_quantized.entry(pair.quantized).or_default().push(i);
+        }
+        Self {
+            float,
+            quantized,
+            float_taps: pairs.iter().map(|p| p.float).collect(),
+            quantized_taps: pairs.iter().map(|p| p.quantized).collect(),
+            by_quantized,
+            pairs,
+        }
+    }
+
+    /// Runs a sample through both networks; returns their outputs, and the sums of squares of each layer.
+    ///
+    /// The networks run side by side and the float one waits until its layer has been compared, so that memory holds the
+    /// layers by which one is ahead of the other, not all.
+    fn compare(&self, w: &mut Worker, sample: &Sample) -> Result<(Vec<Tensor>, Vec<Tensor>, LayerSums)> {
+        let mut sums = vec![None; self.pairs.len()];
+        let (sender, receiver) = mpsc::sync_channel::<(ValueId, Tensor)>(0);
+        let (float, quantized) = (&mut w.float, &mut w.quantized);
+        let (expected, got) = std::thread::scope(|scope| {
+            let expected = scope.spawn(move || {
+                alone(|| {
+                    self.float.run_with_taps(float, sample, &self.float_taps, &mut |value, view| {
+                        // Nobody listens any more once the other network has failed or is through.
+                        let _ = sender.send((value, view.to_tensor()?));
+                        Ok(())
+                    })
+                })
+            });
+            let mut ahead: BTreeMap<ValueId, Tensor> = BTreeMap::new();
+            let got = self.quantized.run_with_taps(quantized, sample, &self.quantized_taps, &mut |value, view| {
+                for &p in self.by_quantized.get(&value).into_iter().flatten() {
+                    let wanted = self.pairs[p].float;
+                    while !ahead.contains_key(&wanted)
+                        && let Ok((value, tensor)) = receiver.recv()
+                    {
+                        ahead.insert(value, tensor);
+                    }
+                    if let Some(reference) = ahead.remove(&wanted) {
+                        sums[p] = energies_of(reference, &view)?;
+                    }
+                }
+                Ok(())
+            });
+            drop(receiver);
+            (expected.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), got)
+        });
+        Ok((expected??, got?, sums))
+    }
+}
+
+/// Sums of squares of a layer and of its noise; none if the layer has another shape in the quantized network.
+fn energies_of(mut float: Tensor, quantized: &TapView<'_>) -> fewbit_runtime::Result<Option<(f64, f64)>> {
+    if float.shape() != quantized.shape() {
+        let ty = TensorType::fixed(float.dtype(), quantized.shape());
+        float = in_layout_of(&float, Some(&ty)).map_err(|e| fewbit_runtime::Error::new(fewbit_runtime::ErrorKind::Shape, e.to_string()))?;
+    }
+    if float.shape() != quantized.shape() {
+        return Ok(None);
+    }
+    Ok(Some(energies(&float.to_f32(), &quantized.to_f32())))
 }
 
 fn compare_outputs(float: &Executable, expected: &[Tensor], got: &[Tensor], label: Option<i64>) -> Result<Vec<OutputSample>> {
@@ -152,11 +205,7 @@ fn compare_outputs(float: &Executable, expected: &[Tensor], got: &[Tensor], labe
         .zip(got)
         .enumerate()
         .map(|(i, (e, g))| {
-            let g = if e.shape() == g.shape() {
-                g.clone()
-            } else {
-                in_layout_of(g, Some(&fewbit_ir::TensorType::fixed(g.dtype(), e.shape())))?
-            };
+            let g = if e.shape() == g.shape() { g.clone() } else { in_layout_of(g, Some(&TensorType::fixed(g.dtype(), e.shape())))? };
             if e.len() != g.len() {
                 let name = names.get(i).copied().unwrap_or_default();
                 return Err(Error::network(format!(
@@ -165,10 +214,16 @@ fn compare_outputs(float: &Executable, expected: &[Tensor], got: &[Tensor], labe
                     g.shape()
                 )));
             }
-            let classes = e.shape().last().copied().filter(|c| *c >= MIN_CLASSES).unwrap_or(0);
-            Ok(OutputSample::compare(&e.to_f32(), &g.to_f32(), classes, label))
+            Ok(OutputSample::compare(&e.to_f32(), &g.to_f32(), classes(e.shape()), label))
         })
         .collect()
+}
+
+/// Elements along the axis of classes: the last one, unless the output is a map. 0 if there are no classes.
+fn classes(shape: &[usize]) -> usize {
+    let is_map = shape.len() >= MIN_MAP_RANK && shape.iter().skip(1).filter(|d| **d > 1).count() > 1;
+    let last = if shape.len() >= MIN_MAP_RANK { shape.iter().skip(1).product() } else { shape.last().copied().unwrap_or(0) };
+    if is_map || last < MIN_CLASSES { 0 } else { last }
 }
 
 fn summarize(float: &Executable, pairs: &[Pair], workers: Vec<Worker>, samples: usize) -> Evaluation {
@@ -187,9 +242,10 @@ fn summarize(float: &Executable, pairs: &[Pair], workers: Vec<Worker>, samples: 
     let mut rows: Vec<LayerMetrics> = pairs
         .iter()
         .enumerate()
-        .map(|(p, pair)| {
-            let (signal, noise) = layers.iter().fold((0.0, 0.0), |(s, n), (_, sums)| (s + sums[p].0, n + sums[p].1));
-            LayerMetrics { value: pair.name.clone(), op: pair.op.clone(), sqnr_db: decibels(signal, noise) }
+        .filter_map(|(p, pair)| {
+            let sums = layers.iter().filter_map(|(_, sums)| sums[p]);
+            let (signal, noise) = sums.reduce(|sum, sample| (sum.0 + sample.0, sum.1 + sample.1))?;
+            Some(LayerMetrics { value: pair.name.clone(), op: pair.op.clone(), sqnr_db: decibels(signal, noise) })
         })
         .collect();
     rows.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));

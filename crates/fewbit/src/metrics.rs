@@ -1,7 +1,7 @@
 //! How far a quantized network's answers are from the float one's.
 //!
 //! Per sample: the signal-to-quantization-noise ratio `10 · log₁₀(Σ r² / Σ (r − q)²)` in decibels, and whether the
-//! largest element along the last axis is the same one. Means over samples are taken in the order of the samples, so they
+//! largest element along the axis of classes is the same one. Means over samples are taken in the order of the samples, so they
 //! do not depend on threads.
 
 use serde::Serialize;
@@ -38,7 +38,7 @@ pub fn energies(reference: &[f32], other: &[f32]) -> (f64, f64) {
 pub struct OutputSample {
     /// Decibels.
     pub sqnr_db: f64,
-    /// Rows along the last axis.
+    /// Rows along the axis of classes.
     pub rows: u32,
     /// Rows whose largest element is at the same place.
     pub top1_agree: u32,
@@ -62,7 +62,7 @@ pub struct Labelled {
 }
 
 impl OutputSample {
-    /// Compares one output of `classes` elements along the last axis.
+    /// Compares one output of rows of `classes` elements; 0 if it has no classes.
     pub fn compare(float: &[f32], quantized: &[f32], classes: usize, label: Option<i64>) -> Self {
         let (signal, noise) = energies(float, quantized);
         let mut sample = Self { sqnr_db: decibels(signal, noise), ..Self::default() };
@@ -105,12 +105,19 @@ pub struct OutputMetrics {
     pub sqnr_db: f64,
     /// Of the worst sample.
     pub sqnr_db_min: f64,
-    /// Percentage of rows along the last axis whose largest element is at the same place.
-    pub top1_agreement: f64,
-    /// Percentage of rows where the float network's largest element is among the quantized one's five largest.
-    pub top5_agreement: f64,
+    /// Whether the answers are the same, where there are classes.
+    pub agreement: Option<Agreement>,
     /// Accuracy by labels, where there are any.
     pub accuracy: Option<Accuracy>,
+}
+
+/// Percentages of rows along the axis of classes that are answered alike.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Agreement {
+    /// The largest element is at the same place.
+    pub top1: f64,
+    /// The float network's largest element is among the quantized one's five largest.
+    pub top5: f64,
 }
 
 /// Percentages of labelled samples that are answered correctly.
@@ -133,15 +140,17 @@ impl OutputMetrics {
     pub fn summarize(name: &str, samples: &[OutputSample]) -> Self {
         let count = samples.len().max(1) as f64;
         let rows: u32 = samples.iter().map(|s| s.rows).sum();
-        let percent = |n: u32| 100.0 * f64::from(n) / f64::from(rows.max(1));
+        let percent = |n: u32| 100.0 * f64::from(n) / f64::from(rows);
         let labelled: Vec<Labelled> = samples.iter().filter_map(|s| s.labelled).collect();
         let share = |hit: fn(&Labelled) -> bool| 100.0 * labelled.iter().filter(|l| hit(l)).count() as f64 / labelled.len() as f64;
         Self {
             name: name.to_owned(),
             sqnr_db: samples.iter().map(|s| s.sqnr_db).sum::<f64>() / count,
             sqnr_db_min: samples.iter().map(|s| s.sqnr_db).fold(EXACT_DB, f64::min),
-            top1_agreement: percent(samples.iter().map(|s| s.top1_agree).sum()),
-            top5_agreement: percent(samples.iter().map(|s| s.top5_agree).sum()),
+            agreement: (rows > 0).then(|| Agreement {
+                top1: percent(samples.iter().map(|s| s.top1_agree).sum()),
+                top5: percent(samples.iter().map(|s| s.top5_agree).sum()),
+            }),
             accuracy: (!labelled.is_empty()).then(|| Accuracy {
                 samples: labelled.len(),
                 float_top1: share(|l| l.float_top1),
@@ -181,6 +190,8 @@ mod tests {
     fn summaries() {
         let samples = [10.0, 20.0].map(|sqnr_db| OutputSample { sqnr_db, rows: 1, top1_agree: 1, ..OutputSample::default() });
         let m = OutputMetrics::summarize("y", &samples);
-        assert_eq!((m.sqnr_db, m.sqnr_db_min, m.top1_agreement, m.top5_agreement, m.accuracy), (15.0, 10.0, 100.0, 0.0, None));
+        assert_eq!((m.sqnr_db, m.sqnr_db_min, m.accuracy), (15.0, 10.0, None));
+        assert_eq!(m.agreement, Some(Agreement { top1: 100.0, top5: 0.0 }));
+        assert_eq!(OutputMetrics::summarize("map", &[OutputSample::compare(&[1.0], &[1.0], 0, None)]).agreement, None);
     }
 }

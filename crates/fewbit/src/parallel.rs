@@ -58,13 +58,9 @@ pub(crate) fn for_each_sample<S: Send>(
         }
         state
     };
-    let in_own_pool = || {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-        pool.map_err(|e| Error::network(format!("cannot start a worker thread: {e}"))).map(|_pool| worker())
-    };
     let workers = threads.clamp(1, count.max(1));
     let states = std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(in_own_pool)).collect();
+        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(|| alone(worker))).collect();
         let joined = handles.into_iter().map(|h| h.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.collect::<Result<Vec<S>>>()
     })?;
@@ -72,6 +68,12 @@ pub(crate) fn for_each_sample<S: Send>(
         Some((_, e)) => Err(e),
         None => Ok(states),
     }
+}
+
+/// Runs `work` on this thread, which must be a new one, with kernels that do not share their work with others.
+pub(crate) fn alone<R>(work: impl FnOnce() -> R) -> Result<R> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+    pool.map_err(|e| Error::network(format!("cannot start a worker thread: {e}"))).map(|_pool| work())
 }
 
 #[cfg(test)]

@@ -101,6 +101,13 @@ fn everything_between_integer_nodes_runs_in_integers() {
 }
 
 #[test]
+fn probabilities_are_quantized_where_the_interface_is_of_integers() {
+    let (graph, plan) = plan(RESIDUAL, &toml("integer_outputs = true"), "portable");
+    assert!(plan.text(&graph).contains("Softmax probabilities: integer, to probabilities"), "{}", plan.text(&graph));
+    assert_eq!(plan.float_nodes().count(), 0);
+}
+
+#[test]
 fn a_normalization_taken_apart_stays_float_as_a_whole() {
     check(
         TAKEN_APART,

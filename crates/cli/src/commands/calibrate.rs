@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     check_output(&a.output, a.overwrite.existing())?;
     let network = Network::load(&a.model, &a.network.input_shape)?;
-    let plan = a.recipe.plan(&network, "static_wi8_ai8")?;
+    let plan = a.recipe.plan(&network, "static_wi8_ai8", false)?;
     let executable = network.executable()?;
     let data = network.open_data(&executable, &data_args(&a.data)?, &a.images.options(a.samples, a.shard)?)?;
     println!("{}", data.describe());

@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     let network = Network::load(&a.model, &a.network.input_shape)?;
-    let plan = a.recipe.plan(&network, "static_wi8_ai8")?;
+    let plan = a.recipe.plan(&network, "static_wi8_ai8", false)?;
     match &a.explain {
         Some(node) => {
             let text = plan.explain(network.graph(), node).map_err(|e| Error::settings(e.to_string()))?;

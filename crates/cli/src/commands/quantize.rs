@@ -96,7 +96,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let network = Network::load(&a.model, &a.network.input_shape)?;
     let job = Job { a, network, progress: Stderr::new() };
     let default = if a.calibrate.is_empty() && a.stats.is_empty() { WITHOUT_DATA } else { WITH_DATA };
-    let plan = a.recipe.plan(&job.network, default)?;
+    let plan = a.recipe.plan(&job.network, default, a.io.io() != Io::Float32)?;
     let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable()?) };
     let statistics = job.statistics(&plan, float.as_ref())?;
     let quantized = job.network.quantize(&plan, statistics.as_ref())?;

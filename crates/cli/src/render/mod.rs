@@ -101,11 +101,11 @@ fn float_nodes(r: &Report) -> String {
 pub(crate) fn evaluation(e: &Evaluation, layers: usize) -> String {
     let mut text = String::new();
     for o in &e.outputs {
-        let _ = writeln!(
-            text,
-            "output     {}: SQNR {:.1} dB (worst sample {:.1}), top-1 agreement {:.1} %, in the top 5 {:.1} %",
-            o.name, o.sqnr_db, o.sqnr_db_min, o.top1_agreement, o.top5_agreement
-        );
+        let _ = write!(text, "output     {}: SQNR {:.1} dB (worst sample {:.1})", o.name, o.sqnr_db, o.sqnr_db_min);
+        if let Some(a) = &o.agreement {
+            let _ = write!(text, ", top-1 agreement {:.1} %, in the top 5 {:.1} %", a.top1, a.top5);
+        }
+        text.push('\n');
         if let Some(a) = &o.accuracy {
             let _ = writeln!(
                 text,

@@ -116,7 +116,7 @@ fn integer(
         Support::Integer { scales, weights, because } => (scales, weights, because),
         Support::None { target } => return Err(FloatReason::NoKernel { target, bits: (config.bits, activation_bits) }),
     };
-    if SENSITIVE.contains(&op) && verdict.rule.is_none() {
+    if SENSITIVE.contains(&op) && !verdict.coarse {
         return Err(FloatReason::Precision);
     }
     let weight = weight_plan(graph, node, Some(config), weight_scales)?;

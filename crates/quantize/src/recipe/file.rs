@@ -4,6 +4,7 @@
 //! base = "static_wi8_ai8"        # how every node is quantized
 //! range = "mse:1.5"              # how ranges of activations follow from statistics
 //! bias_correction = true
+//! integer_outputs = false        # whether a softmax at an output is quantized
 //!
 //! [[rule]]                       # later rules win
 //! op = "Conv"                    # conditions: name (a regular expression), op, between = ["from", "to"]
@@ -27,6 +28,7 @@ struct File {
     base: Option<String>,
     range: Option<String>,
     bias_correction: Option<bool>,
+    integer_outputs: Option<bool>,
     #[serde(default)]
     rule: Vec<RuleTable>,
 }
@@ -56,6 +58,7 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Recipe> {
         base,
         range,
         bias_correction: file.bias_correction.unwrap_or(true),
+        integer_outputs: file.integer_outputs.unwrap_or(false),
         rules: rules.collect::<Result<_>>()?,
     })
 }

@@ -27,6 +27,8 @@ pub struct Recipe {
     pub range: RangeMethod,
     /// Whether biases make up for the mean error of quantized weights.
     pub bias_correction: bool,
+    /// Whether what computes an output is quantized although 8 bits are coarse for it: for integer interfaces.
+    pub integer_outputs: bool,
     /// Exceptions; later ones win.
     pub rules: Vec<Rule>,
 }
@@ -62,6 +64,8 @@ pub struct Verdict {
     pub rule: Option<usize>,
     /// How the ranges of its outputs follow.
     pub range: RangeMethod,
+    /// Whether it is quantized even where 8 bits are coarse for what it computes.
+    pub coarse: bool,
 }
 
 /// The range rule of presets: outliers are clipped more readily than the mean squared error would.
@@ -88,7 +92,7 @@ impl Recipe {
 
     /// Every node quantized like this.
     pub fn of(base: Config) -> Self {
-        Self { name: base.to_string(), base, range: DEFAULT_RANGE, bias_correction: true, rules: Vec::new() }
+        Self { name: base.to_string(), base, range: DEFAULT_RANGE, bias_correction: true, integer_outputs: false, rules: Vec::new() }
     }
 
     /// The recipe that the text of a TOML file describes; `name` is for messages.
@@ -102,8 +106,9 @@ impl Recipe {
     /// If a rule's scope matches no node at all: most likely it is misspelled.
     pub fn verdicts(&self, graph: &Graph) -> Result<Vec<Option<Verdict>>> {
         let mut verdicts = vec![None; graph.node_capacity()];
-        for (id, _) in graph.nodes() {
-            verdicts[id.index()] = Some(Verdict { config: Some(self.base), rule: None, range: self.range });
+        for (id, node) in graph.nodes() {
+            let coarse = self.integer_outputs && node.outputs.iter().any(|v| graph.is_output(*v));
+            verdicts[id.index()] = Some(Verdict { config: Some(self.base), rule: None, range: self.range, coarse });
         }
         for (index, rule) in self.rules.iter().enumerate() {
             let nodes = rule.scope.nodes(graph)?;
@@ -136,7 +141,7 @@ impl Rule {
     fn apply(&self, index: usize, verdict: &mut Verdict) {
         match self.action {
             Action::Skip => (verdict.config, verdict.rule) = (None, Some(index)),
-            Action::Use(config) => (verdict.config, verdict.rule) = (Some(config), Some(index)),
+            Action::Use(config) => (verdict.config, verdict.rule, verdict.coarse) = (Some(config), Some(index), true),
             Action::Keep => {}
         }
         if let Some(range) = self.range {
