@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::data::{DataSource, Sample};
 use crate::executable::{Executable, in_layout_of};
+use crate::kept_outputs::KeptOutputs;
 use crate::metrics::{OutputMetrics, OutputSample, decibels, energies};
 use crate::parallel::{Progress, alone, for_each_sample};
 use crate::{Error, Result};
@@ -89,13 +90,15 @@ struct Worker {
     layers: Vec<(usize, LayerSums)>,
 }
 
-/// Compares two networks on all samples of a source that was opened for the float one.
+/// Compares two networks on all samples of a source that was opened for the float one. What `known` holds of the float
+/// network's answers on these samples is not computed again.
 pub fn evaluate(
     float: &Executable,
     quantized: &Executable,
     data: &DataSource,
     threads: usize,
     progress: &dyn Progress,
+    known: &KeptOutputs,
 ) -> Result<Evaluation> {
     let layers = Layers::new(float, quantized);
     let new_worker = || Worker { float: Workspace::new(), quantized: Workspace::new(), outputs: Vec::new(), layers: Vec::new() };
@@ -107,7 +110,8 @@ pub fn evaluate(
             w.layers.push((i, sums));
             (expected, got)
         } else {
-            (float.run(&mut w.float, &sample)?, quantized.run(&mut w.quantized, &sample)?)
+            let expected = known.take(i).map_or_else(|| float.run(&mut w.float, &sample), Ok)?;
+            (expected, quantized.run(&mut w.quantized, &sample)?)
         };
         w.outputs.push((i, compare_outputs(float, &expected, &got, sample.label)?));
         Ok(())

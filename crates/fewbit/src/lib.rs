@@ -10,6 +10,7 @@
 //! | [`data`] | samples from images and arrays |
 //! | [`executable`] | runs a network on samples of real numbers |
 //! | [`evaluate`] | a quantized network beside its float one |
+//! | [`kept_outputs`] | the float network's answers, so that they are computed once |
 //! | [`lower`] | from the QDQ graph to a file |
 //! | [`answers`] | a network's answers to data |
 //! | [`inspect`] | what a network consists of |
@@ -24,6 +25,7 @@ mod error;
 pub mod evaluate;
 pub mod executable;
 pub mod inspect;
+pub mod kept_outputs;
 pub mod lower;
 pub mod metrics;
 pub mod model_file;

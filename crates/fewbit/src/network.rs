@@ -11,6 +11,7 @@ use fewbit_runtime::session::Workspace;
 
 use crate::data::{DataArg, DataOptions, DataSource};
 use crate::executable::Executable;
+use crate::kept_outputs::KeptOutputs;
 use crate::model_file::{ModelFile, load};
 use crate::parallel::Progress;
 use crate::{Error, Result};
@@ -54,7 +55,7 @@ impl Network {
         QuantPlan::new(self.graph(), recipe, targets).map_err(|e| Error::network(format!("{}: {e}", self.file.path.display())))
     }
 
-    /// Runs all samples in float and remembers what `requests` ask for.
+    /// Runs all samples in float and remembers what `requests` ask for; the network's answers go to `outputs`.
     pub fn calibrate(
         &self,
         executable: &Executable,
@@ -62,10 +63,11 @@ impl Network {
         data: &DataSource,
         threads: usize,
         progress: &dyn Progress,
+        outputs: Option<&KeptOutputs>,
     ) -> Result<Statistics> {
         progress.begin("calibrate", data.len());
         let workers = (0..threads.clamp(1, data.len().max(1)))
-            .map(|_| Calibrator { executable, data, progress, workspace: Workspace::new(), pool: None })
+            .map(|_| Calibrator { executable, data, progress, outputs, workspace: Workspace::new(), pool: None })
             .collect();
         let statistics = calibrate(self.graph(), requests, workers, (0..data.len()).map(Ok));
         progress.end();
@@ -118,6 +120,7 @@ struct Calibrator<'a> {
     executable: &'a Executable,
     data: &'a DataSource,
     progress: &'a dyn Progress,
+    outputs: Option<&'a KeptOutputs>,
     workspace: Workspace,
     pool: Option<rayon::ThreadPool>,
 }
@@ -141,7 +144,11 @@ impl Executor<usize> for Calibrator<'_> {
         });
         self.progress.advance();
         observed.map_err(|e| fail(&format!("{}: {e}", sample.origin)))?;
-        outcome.map(|_| ()).map_err(|e| fail(&e))
+        let outputs = outcome.map_err(|e| fail(&e))?;
+        if let Some(kept) = self.outputs {
+            kept.keep(index, outputs);
+        }
+        Ok(())
     }
 
     fn axis_order(&self, value: ValueId) -> AxisOrder {

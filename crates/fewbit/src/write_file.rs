@@ -233,7 +233,7 @@ mod tests {
                         .map(|i| {
                             scope.spawn({
                                 let path = &path;
-                                move || usize::from(write(path, &[&[i; 100_000]], existing).is_ok())
+                                move || usize::from(write(path, &[&vec![i; 100_000]], existing).is_ok())
                             })
                         })
                         .collect();

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use fewbit_ir::{Graph, Node, NodeId, Op};
 use fewbit_tensor::{Granularity, Groups, QuantParams, QuantScheme, Rounding, Tensor};
+use rayon::prelude::*;
 
 use crate::algorithm::{Contraction, mean_output_error};
 use crate::observe::ValueStatistics;
@@ -73,13 +74,14 @@ impl PlanParams {
             None => None,
         };
         let groups: Vec<QuantParams> = plan.groups.iter().map(|g| group_params(graph, g, statistics)).collect::<Result<_>>()?;
-        let mut weights = BTreeMap::new();
-        for node in &plan.nodes {
+        let weights_of = |node: &NodePlan| {
             let source = Source { plan, graph, statistics, groups: &groups, node };
-            if let Some(params) = source.weights().map_err(|e| e.at(format!("{} node '{}'", node.op, node.name)))? {
-                weights.insert(node.id, params);
-            }
-        }
+            let weights = source.weights().map_err(|e| e.at(format!("{} node '{}'", node.op, node.name)));
+            weights.map(|w| w.map(|w| (node.id, w))).transpose()
+        };
+        // In the plan's order first: of several errors, that of the first node counts, whatever the threads do.
+        let weights: Vec<Result<(NodeId, WeightParams)>> = plan.nodes.par_iter().filter_map(weights_of).collect();
+        let weights = weights.into_iter().collect::<Result<_>>()?;
         Ok(Self { groups, weights })
     }
 }
@@ -181,11 +183,11 @@ fn foreign(what: &str) -> Error {
 fn scales_of(tensor: &Tensor, scheme: QuantScheme) -> Result<Vec<f64>> {
     let groups = Groups::new(scheme.granularity, tensor.shape())?;
     let mut largest = vec![0.0_f64; groups.count()];
-    for (k, &w) in tensor.to_f32().iter().enumerate() {
+    for (k, (&w, group)) in tensor.to_f32().iter().zip(groups.indices()).enumerate() {
         if !w.is_finite() {
             return Err(Error::new(ErrorKind::NotFinite, format!("element {k} of its weight is {w}")));
         }
-        let reach = &mut largest[groups.of(k)];
+        let reach = &mut largest[group];
         *reach = reach.max(f64::from(w.abs()));
     }
     let whole = largest.iter().copied().fold(0.0, f64::max);

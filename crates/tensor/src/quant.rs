@@ -194,18 +194,30 @@ impl QuantParams {
     pub fn quantize(&self, real: &Tensor, rounding: Rounding) -> Result<Tensor> {
         let groups = self.groups(real.shape())?;
         let x = real.to_f32();
-        let q: Vec<i64> = x.iter().enumerate().map(|(k, &v)| i64::from(self.quantize_value(groups.of(k), v, rounding))).collect();
-        Tensor::from_integers(self.scheme.storage(), real.shape(), &q)
+        let q = x.iter().zip(groups.indices()).map(|(&v, i)| self.quantize_value(i, v, rounding));
+        let storage = self.scheme.storage();
+        // Each fits its storage, whose last bytes are those of 32 bits.
+        let bytes: Vec<u8> = match storage.bits() {
+            8 => q.map(|q| q as u8).collect(),
+            16 => q.flat_map(|q| (q as u16).to_le_bytes()).collect(),
+            _ => q.flat_map(i32::to_le_bytes).collect(),
+        };
+        Tensor::new(storage, real.shape(), bytes)
     }
 
     /// The real values of an integer tensor, as `f32`.
     pub fn dequantize(&self, integers: &Tensor) -> Result<Tensor> {
         let groups = self.groups(integers.shape())?;
-        let q = integers.to_i64_vec();
-        Tensor::from_vec(
-            integers.shape(),
-            q.iter().enumerate().map(|(k, &v)| self.dequantize_value(groups.of(k), v as i32)).collect::<Vec<f32>>(),
-        )
+        let real = match integers.dtype() {
+            DType::I8 => self.reals(&integers.elements::<i8>()?, groups),
+            DType::U8 => self.reals(&integers.elements::<u8>()?, groups),
+            _ => self.reals(&integers.to_i64_vec(), groups),
+        };
+        Tensor::from_vec(integers.shape(), real)
+    }
+
+    fn reals<T: Copy + Into<i64>>(&self, integers: &[T], groups: Groups) -> Vec<f32> {
+        integers.iter().zip(groups.indices()).map(|(&q, i)| self.dequantize_value(i, q.into() as i32)).collect()
     }
 
     /// Which group of scales each element of a tensor of that shape belongs to; an error if the counts disagree.
@@ -256,12 +268,23 @@ impl Groups {
         self.count
     }
 
+    /// The groups of the elements in the order of memory, without end.
+    pub fn indices(self) -> impl Iterator<Item = usize> {
+        (0..).flat_map(move |outer| (0..self.extent).flat_map(move |along| (0..self.inner).map(move |i| self.at(outer, along, i))))
+    }
+
     /// The group of the element at flat index `k`. Blocks are numbered as the scale tensor lies in memory.
     #[inline]
     pub fn of(&self, k: usize) -> usize {
         let along = k / self.inner;
-        let block = along % self.extent / self.block;
-        if self.per_outer { (along / self.extent * self.blocks + block) * self.inner + k % self.inner } else { block }
+        self.at(along / self.extent, along % self.extent, k % self.inner)
+    }
+
+    /// The group of the element at three indices: before the axis, along it, and behind it.
+    #[inline]
+    fn at(self, outer: usize, along: usize, inner: usize) -> usize {
+        let block = if self.block == 1 { along } else { along / self.block };
+        if self.per_outer { (outer * self.blocks + block) * self.inner + inner } else { block }
     }
 }
 
@@ -311,6 +334,10 @@ mod tests {
 
     #[test]
     fn groups_follow_axis_and_block() {
+        for granularity in [Granularity::PerTensor, Granularity::PerAxis { axis: 1 }, Granularity::PerBlock { axis: 1, size: 2 }] {
+            let groups = Groups::new(granularity, &[2, 3, 4]).unwrap();
+            assert!(groups.indices().take(24).eq((0..24).map(|k| groups.of(k))), "{granularity:?}");
+        }
         let of = |granularity, shape: &[usize]| {
             let g = Groups::new(granularity, shape).unwrap();
             let n: usize = shape.iter().product();

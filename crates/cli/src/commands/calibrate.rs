@@ -52,7 +52,7 @@ pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     let data = network.open_data(&executable, &data_args(&a.data)?, &a.images.options(a.samples, a.shard)?)?;
     println!("{}", data.describe());
     let requests = complete_requests(&plan, network.graph())?;
-    let statistics = network.calibrate(&executable, &requests, &data, a.network.threads(), &Stderr::new())?;
+    let statistics = network.calibrate(&executable, &requests, &data, a.network.threads(), &Stderr::new(), None)?;
     write_file(&a.output, &statistics.to_bytes(), a.overwrite.existing())?;
     println!("{}: statistics of {} values over {} samples", a.output.display(), requests.len(), statistics.samples());
     Ok(Outcome::Done)

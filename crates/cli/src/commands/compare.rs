@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use fewbit::evaluate::evaluate;
+use fewbit::kept_outputs::KeptOutputs;
 use fewbit::{Error, Network};
 
 use crate::Outcome;
@@ -42,7 +43,7 @@ pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     let executable = reference.executable()?;
     let other = Network::load(&a.other, &[])?.executable()?;
     let data = reference.open_data(&executable, &data_args(&a.data)?, &a.images.options(a.samples, None)?)?;
-    let result = evaluate(&executable, &other, &data, a.network.threads(), &Stderr::new())?;
+    let result = evaluate(&executable, &other, &data, a.network.threads(), &Stderr::new(), &KeptOutputs::default())?;
     if a.json {
         println!("{}", serde_json::to_string_pretty(&result).map_err(|e| Error::settings(e.to_string()))?);
     } else {

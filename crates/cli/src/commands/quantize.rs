@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use fewbit::data::{DataArg, DataSource};
 use fewbit::evaluate::{Evaluation, evaluate};
+use fewbit::kept_outputs::KeptOutputs;
 use fewbit::lower::{Io, LowerOptions, lower, save};
 use fewbit::network::read_statistics;
 use fewbit::quantize::{QuantPlan, Statistics};
@@ -94,7 +95,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         check_output(report, existing)?;
     }
     let network = Network::load(&a.model, &a.network.input_shape)?;
-    let job = Job { a, network, progress: Stderr::new() };
+    let job = Job { a, network, progress: Stderr::new(), outputs: KeptOutputs::default() };
     let default = if a.calibrate.is_empty() && a.stats.is_empty() { WITHOUT_DATA } else { WITH_DATA };
     let plan = a.recipe.plan(&job.network, default, a.io.io() != Io::Float32)?;
     let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable()?) };
@@ -153,6 +154,8 @@ struct Job<'a> {
     a: &'a Arguments,
     network: Network,
     progress: Stderr,
+    /// The float network's answers on the calibration data, where that is what the result is compared on.
+    outputs: KeptOutputs,
 }
 
 impl Job<'_> {
@@ -172,7 +175,8 @@ impl Job<'_> {
         let data = self.open(float, &self.a.calibrate, self.a.samples)?;
         println!("calibrate on {}", data.describe());
         let requests = plan.statistics_requests(self.network.graph()).map_err(|e| Error::network(e.to_string()))?;
-        self.network.calibrate(float, &requests, &data, self.a.network.threads(), &self.progress).map(Some)
+        let outputs = self.a.validate.is_empty().then_some(&self.outputs);
+        self.network.calibrate(float, &requests, &data, self.a.network.threads(), &self.progress, outputs).map(Some)
     }
 
     fn open(&self, float: &Executable, data: &[String], limit: Option<usize>) -> Result<DataSource> {
@@ -185,7 +189,7 @@ impl Job<'_> {
         let (on, limit) = if self.a.validate.is_empty() { (&self.a.calibrate, self.a.samples) } else { (&self.a.validate, None) };
         let data = self.open(float, on, limit)?;
         let written = reopen(&self.a.output)?;
-        let result = evaluate(float, &written, &data, self.a.network.threads(), &self.progress)?;
+        let result = evaluate(float, &written, &data, self.a.network.threads(), &self.progress, &self.outputs)?;
         let caveat =
             if self.a.validate.is_empty() { ", the calibration data, on which figures flatter (give --validate DATA)" } else { "" };
         Ok((Some(result), Some(format!("{} samples of {}{caveat}", data.len(), on.join(" ")))))
