@@ -7,11 +7,13 @@
 
 mod demo;
 mod fuzz;
+mod latency;
 mod mobilenet_v2;
 mod photos;
 mod python;
 mod torch;
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
@@ -36,6 +38,17 @@ enum Task {
         #[arg(long)]
         offline: bool,
     },
+    /// Runs a network as often as each line of standard input says and prints the milliseconds
+    LatencyServer {
+        /// .onnx, .tflite, .keras or .h5 file
+        model: PathBuf,
+        /// Threads
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        /// Its first sample is the input; made-up numbers without it
+        #[arg(long)]
+        npz: Option<PathBuf>,
+    },
     /// Feeds mutated files to the readers
     Fuzz {
         /// Executions of each reader
@@ -55,6 +68,7 @@ fn main() -> Result<()> {
         Task::Setup => python::environment().map(|_| ()),
         Task::Test => test(),
         Task::Demo { offline } => demo::demo(offline),
+        Task::LatencyServer { model, threads, npz } => latency::serve(&model, threads, npz.as_ref()),
         Task::Fuzz { executions, reader, seed } => fuzz::fuzz(executions, reader.as_deref(), seed),
     }
 }

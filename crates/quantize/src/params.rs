@@ -73,13 +73,14 @@ impl PlanParams {
             }
             None => None,
         };
-        let groups: Vec<QuantParams> = plan.groups.iter().map(|g| group_params(graph, g, statistics)).collect::<Result<_>>()?;
+        // In the plan's order first: of several errors, that of the first group or node counts, whatever the threads do.
+        let groups: Vec<Result<QuantParams>> = plan.groups.par_iter().map(|g| group_params(graph, g, statistics)).collect();
+        let groups = groups.into_iter().collect::<Result<Vec<_>>>()?;
         let weights_of = |node: &NodePlan| {
             let source = Source { plan, graph, statistics, groups: &groups, node };
             let weights = source.weights().map_err(|e| e.at(format!("{} node '{}'", node.op, node.name)));
             weights.map(|w| w.map(|w| (node.id, w))).transpose()
         };
-        // In the plan's order first: of several errors, that of the first node counts, whatever the threads do.
         let weights: Vec<Result<(NodeId, WeightParams)>> = plan.nodes.par_iter().filter_map(weights_of).collect();
         let weights = weights.into_iter().collect::<Result<_>>()?;
         Ok(Self { groups, weights })
