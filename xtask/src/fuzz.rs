@@ -1,40 +1,119 @@
 //! Mutated files against every reader: none may panic, hang or take much memory.
 //!
-//! Seeds are small files that the writers make and the ones that lie in the test data. Mutations are those of the usual
-//! fuzzers (flips, interesting numbers, copied and cut pieces, truncation) from a seeded generator, so that a failure
-//! can be repeated; the offending file is kept under `target/fuzz`. Coverage-guided fuzzing finds more per execution but
-//! needs a nightly compiler.
+//! Seeds are the small files that lie in the test data, and for a format that has a writer also what it makes of those of
+//! other formats. Compressed files are unpacked, and archives are packed again after the mutation: checksums would keep it
+//! from the reader. Mutations are those of the usual fuzzers (flips, interesting numbers, copied and cut pieces,
+//! truncation) from a seeded generator, so that a failure can be repeated; the offending file is kept under
+//! `target/fuzz`. Coverage-guided fuzzing finds more per execution but needs a nightly compiler.
 
+use std::io::{Cursor, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use fewbit_ir::{Graph, Model, infer};
+use flate2::read::GzDecoder;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::python::root;
 
-/// A reader under test: a name, the extensions of its seeds, and whether the bytes were accepted.
+/// A reader under test.
 struct Reader {
     name: &'static str,
+    /// The extensions of its seeds.
     extensions: &'static [&'static str],
-    read: fn(Vec<u8>) -> bool,
+    read: fn(Vec<u8>) -> Option<Model>,
+    write: Option<fn(&Model) -> Option<Vec<u8>>>,
 }
 
 const READERS: &[Reader] = &[
     Reader {
         name: "onnx",
         extensions: &["onnx"],
-        read: |bytes| fewbit_onnx::read(bytes.into(), &fewbit_onnx::NoExternalData).is_ok_and(|d| infer_too(d.model)),
+        read: |bytes| fewbit_onnx::read(bytes.into(), &fewbit_onnx::NoExternalData).ok().map(|d| d.model),
+        write: Some(|model| fewbit_onnx::write(model, &fewbit_onnx::WriteOptions::default()).ok().map(|e| e.model)),
     },
-    Reader { name: "tflite", extensions: &["tflite"], read: |bytes| fewbit_tflite::read(bytes.into()).is_ok_and(infer_too) },
-    Reader { name: "keras", extensions: &["keras", "h5"], read: |bytes| fewbit_keras::read(bytes.into()).is_ok_and(infer_too) },
+    Reader {
+        name: "tflite",
+        extensions: &["tflite"],
+        read: |bytes| fewbit_tflite::read(bytes.into()).ok(),
+        write: Some(|model| fewbit_tflite::write(model, &fewbit_tflite::WriteOptions::default()).ok()),
+    },
+    Reader { name: "keras", extensions: &["keras", "h5", "gz"], read: |bytes| fewbit_keras::read(packed(bytes).into()).ok(), write: None },
 ];
 
-/// What is read goes through shape inference at once, in every command: it must not panic either.
-fn infer_too(model: Model) -> bool {
-    let mut graph: Graph = model.graph;
-    infer::infer(&mut graph).is_ok()
+impl Reader {
+    /// Whether the bytes are accepted. What is read goes through shape inference at once, in every command: it must not
+    /// panic either.
+    fn accepts(&self, bytes: Vec<u8>) -> bool {
+        (self.read)(bytes).is_some_and(|mut model| infer::infer(&mut model.graph).is_ok())
+    }
+
+    /// The small files of the test data, and of the reference networks where they are, unpacked.
+    fn files(&self) -> Result<Vec<Vec<u8>>> {
+        let mut files = Vec::new();
+        let shared = std::env::var_os("FEWBIT_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+        for folder in [root().join("crates"), root().join("data"), shared.join("models")] {
+            collect(&folder, self.extensions, &mut files);
+        }
+        files.sort();
+        let read = |file: &PathBuf| std::fs::read(file).map_err(Into::into).and_then(unpacked);
+        files.iter().map(|f| read(f).with_context(|| format!("cannot read {}", f.display()))).collect()
+    }
+
+    fn seeds(&self) -> Result<Vec<Vec<u8>>> {
+        let mut seeds = self.files()?;
+        if let Some(write) = self.write {
+            for other in READERS.iter().filter(|other| other.name != self.name) {
+                seeds.extend(other.files()?.into_iter().filter_map(other.read).filter_map(|model| write(&model)));
+            }
+            for text in SMALL_NETWORKS {
+                let mut graph: Graph = text.parse()?;
+                infer::infer(&mut graph)?;
+                seeds.extend(write(&Model { graph, ..Model::default() }));
+            }
+        }
+        if seeds.is_empty() {
+            bail!("there are no seeds for the {} reader", self.name);
+        }
+        Ok(seeds)
+    }
+}
+
+/// Between the two members of an archive that was unpacked.
+const MEMBERS: &[u8] = b"\0fewbit members\0";
+
+/// A file without its compression; of a Keras archive the configuration and the weights.
+fn unpacked(bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        GzDecoder::new(&bytes[..]).read_to_end(&mut plain)?;
+    } else if bytes.starts_with(b"PK") {
+        let mut archive = ZipArchive::new(Cursor::new(bytes))?;
+        archive.by_name("config.json")?.read_to_end(&mut plain)?;
+        plain.extend(MEMBERS);
+        archive.by_name("model.weights.h5")?.read_to_end(&mut plain)?;
+    } else {
+        plain = bytes;
+    }
+    Ok(plain)
+}
+
+/// The archive that [`unpacked`] took apart, checksums and all; other files as they are.
+fn packed(bytes: Vec<u8>) -> Vec<u8> {
+    let Some(at) = bytes.windows(MEMBERS.len()).position(|w| w == MEMBERS) else { return bytes };
+    let archive = || -> Result<Vec<u8>> {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        for (name, contents) in [("config.json", &bytes[..at]), ("model.weights.h5", &bytes[at + MEMBERS.len()..])] {
+            archive.start_file(name, stored)?;
+            archive.write_all(contents)?;
+        }
+        Ok(archive.finish()?.into_inner())
+    };
+    archive().unwrap_or(bytes)
 }
 
 /// Seeds larger than this make executions slow and find little.
@@ -52,7 +131,7 @@ pub(crate) fn fuzz(executions: usize, only: Option<&str>, seed: u64) -> Result<(
         bail!("there is no reader of that name; there are {}", READERS.iter().map(|r| r.name).collect::<Vec<_>>().join(", "));
     }
     for reader in chosen {
-        let seeds = seeds(reader)?;
+        let seeds = reader.seeds()?;
         let start = Instant::now();
         let accepted = std::thread::scope(|scope| {
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -78,9 +157,8 @@ fn work(reader: &Reader, seeds: &[Vec<u8>], executions: usize, seed: u64) -> Res
     for _ in 0..executions {
         let bytes = mutate(seeds, &mut random);
         let start = Instant::now();
-        let read = reader.read;
         let copy = bytes.clone();
-        let outcome = catch_unwind(AssertUnwindSafe(|| read(copy)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| reader.accepts(copy)));
         let failure = match outcome {
             Err(_) => Some("panicked"),
             Ok(_) if start.elapsed() > MAX_TIME => Some("took too long"),
@@ -94,33 +172,11 @@ fn work(reader: &Reader, seeds: &[Vec<u8>], executions: usize, seed: u64) -> Res
             let folder = root().join("target/fuzz");
             std::fs::create_dir_all(&folder)?;
             let path = folder.join(format!("{}-{:016x}.{}", reader.name, random.0, reader.extensions[0]));
-            std::fs::write(&path, &bytes)?;
+            std::fs::write(&path, packed(bytes))?;
             bail!("the {} reader {failure} on {}", reader.name, path.display());
         }
     }
     Ok(accepted)
-}
-
-/// Small files of the test data, and of the reference networks where they are.
-fn seeds(reader: &Reader) -> Result<Vec<Vec<u8>>> {
-    let mut files = Vec::new();
-    let shared = std::env::var_os("FEWBIT_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
-    for folder in [root().join("crates"), root().join("data"), shared.join("models")] {
-        collect(&folder, reader.extensions, &mut files);
-    }
-    files.sort();
-    let mut seeds =
-        files.iter().map(|f| std::fs::read(f).with_context(|| format!("cannot read {}", f.display()))).collect::<Result<Vec<_>>>()?;
-    if reader.name == "onnx" {
-        for text in SMALL_NETWORKS {
-            let graph: Graph = text.parse()?;
-            seeds.push(fewbit_onnx::write(&Model { graph, ..Model::default() }, &fewbit_onnx::WriteOptions::default())?.model);
-        }
-    }
-    if seeds.is_empty() {
-        bail!("there are no seeds for the {} reader", reader.name);
-    }
-    Ok(seeds)
 }
 
 fn collect(folder: &Path, extensions: &[&str], files: &mut Vec<PathBuf>) {
