@@ -19,13 +19,16 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::python::root;
 
+/// A model in some format, if the format can express it.
+type Writer = fn(&Model) -> Option<Vec<u8>>;
+
 /// A reader under test.
 struct Reader {
     name: &'static str,
     /// The extensions of its seeds.
     extensions: &'static [&'static str],
     read: fn(Vec<u8>) -> Option<Model>,
-    write: Option<fn(&Model) -> Option<Vec<u8>>>,
+    write: Option<Writer>,
 }
 
 const READERS: &[Reader] = &[
