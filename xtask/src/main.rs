@@ -76,7 +76,9 @@ fn main() -> Result<()> {
 fn test() -> Result<()> {
     let python = python::environment()?;
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(python::root()).args(["test", "--workspace", "--release"]).env("FEWBIT_PYTHON", python);
+    let conformance = python::onnx_node_tests(&python)?;
+    cargo.current_dir(python::root()).args(["test", "--workspace", "--release"]);
+    cargo.env("FEWBIT_ONNX_TESTS", conformance).env("FEWBIT_PYTHON", python);
     python::run(&mut cargo)?;
     fuzz::fuzz(2_000, None, 7)
 }

@@ -20,6 +20,19 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Writes ONNX's own node tests as files, once for each set of versions; returns their folder.
+pub(crate) fn onnx_node_tests(python: &Path) -> Result<PathBuf> {
+    let folder = root().join(".venv/onnx-node-tests");
+    let marker = folder.join("packages.txt");
+    if std::fs::read_to_string(&marker).is_ok_and(|have| have == PACKAGES.join("\n")) {
+        return Ok(folder);
+    }
+    let script = root().join("crates/fewbit/tests/onnx_node_tests/write_cases.py");
+    run(Command::new(python).arg(script).arg(&folder))?;
+    std::fs::write(marker, PACKAGES.join("\n"))?;
+    Ok(folder)
+}
+
 /// Creates `.venv` with the packages, once for each set of versions; returns its interpreter.
 pub(crate) fn environment() -> Result<PathBuf> {
     let folder = root().join(".venv");
