@@ -11,6 +11,8 @@ use fewbit::report::Report;
 const WORST_LAYERS: usize = 5;
 /// Nodes in float that a report lists one by one; more are counted by reason.
 const FLOAT_NODES: usize = 8;
+/// Characters of a name in a table of a report.
+const MAX_NAME: usize = 61;
 
 /// A number with thousands separated.
 pub(crate) fn count(n: u64) -> String {
@@ -42,6 +44,16 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> Table {
         }
     }
     table
+}
+
+/// A name that fits a table: converters join the names of all that they fused.
+fn shortened(name: &str) -> String {
+    let length = name.chars().count();
+    if length <= MAX_NAME {
+        return name.to_owned();
+    }
+    let half = (MAX_NAME - 1) / 2;
+    name.chars().take(half).chain(['…']).chain(name.chars().skip(length - half)).collect()
 }
 
 /// What a quantization did and cost.
@@ -115,7 +127,7 @@ pub(crate) fn evaluation(e: &Evaluation, layers: usize) -> String {
         }
     }
     if !e.layers.is_empty() && layers > 0 {
-        let rows = e.layers.iter().take(layers).map(|l| vec![l.value.clone(), l.op.clone(), format!("{:.1}", l.sqnr_db)]);
+        let rows = e.layers.iter().take(layers).map(|l| vec![shortened(&l.value), l.op.clone(), format!("{:.1}", l.sqnr_db)]);
         let _ = writeln!(text, "worst of {} layers, on {} samples:", e.layers.len(), e.layer_samples);
         let _ = writeln!(text, "{}", table(&["layer", "operator", "SQNR dB"], rows.collect()));
     }
@@ -124,12 +136,19 @@ pub(crate) fn evaluation(e: &Evaluation, layers: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::count;
+    use super::{count, shortened};
 
     #[test]
     fn thousands() {
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (14_193_862, "14,193,862")] {
             assert_eq!(count(n), text);
         }
+    }
+
+    #[test]
+    fn long_names_lose_their_middle() {
+        assert_eq!(shortened("conv"), "conv");
+        let short = shortened(&format!("first/{}/last", "é".repeat(100)));
+        assert!(short.starts_with("first/é") && short.contains("é…é") && short.ends_with("é/last") && short.chars().count() == 61);
     }
 }
