@@ -153,7 +153,10 @@ impl Finish for Requantize<'_> {
 
     #[inline(always)]
     fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[u8; WIDTH]; V]) {
-        let multipliers = std::array::from_fn(|v| simd.load_floats(&factors.scales[v]));
+        let mut multipliers = [simd.load_floats(&factors.scales[0]); V];
+        for v in 1..V {
+            multipliers[v] = simd.load_floats(&factors.scales[v]);
+        }
         simd.requantize(sums, multipliers, self.limits(), to);
     }
 }

@@ -134,26 +134,40 @@ impl<F: Finish, W: Weights> Tiles<'_, F, W> {
             }
         }
         for (i, weights) in weights.iter().enumerate() {
-            let weights: [S::Pairs; V] = std::array::from_fn(|v| weights[v].load(simd));
+            let mut vectors = [weights[0].load(simd); V];
+            for v in 1..V {
+                vectors[v] = weights[v].load(simd);
+            }
             // Loops over indices: with closures over arrays the sums would not stay in registers.
             for p in 0..H {
                 // SAFETY: every input was cut to the length of the weights, whose index `i` is.
                 let pair = unsafe { *inputs[p].get_unchecked(i) };
                 for v in 0..V {
-                    sums[p][v] = simd.add_pairs(sums[p][v], pair, weights[v]);
+                    sums[p][v] = simd.add_pairs(sums[p][v], pair, vectors[v]);
                 }
             }
         }
+        // Out of the registers first: indexed by a loop that is too large to unroll, the sums would live in memory throughout.
+        let mut tile = [[[0; WIDTH]; V]; H];
         for p in 0..H {
+            for v in 0..V {
+                simd.store_sums(sums[p][v], &mut tile[p][v]);
+            }
+        }
+        for (p, tile) in tile.iter().enumerate() {
+            let mut sums = [simd.load_sums(&tile[0]); V];
+            for v in 1..V {
+                sums[v] = simd.load_sums(&tile[v]);
+            }
             let output = &mut self.output[self.placement.at(at + p)..][..self.channels];
             if output.len() == V * WIDTH
                 && let Some(output) = output.as_chunks_mut::<WIDTH>().0.first_chunk_mut::<V>()
             {
-                self.finish.finish(simd, sums[p], factors, output);
+                self.finish.finish(simd, sums, factors, output);
                 continue;
             }
             let mut padded = [[F::Output::default(); WIDTH]; V];
-            self.finish.finish(simd, sums[p], factors, &mut padded);
+            self.finish.finish(simd, sums, factors, &mut padded);
             output.copy_from_slice(&padded.as_flattened()[..output.len()]);
         }
     }

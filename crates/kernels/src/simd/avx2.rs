@@ -105,13 +105,14 @@ impl Integers for Avx2 {
     fn requantize<const V: usize>(self, sums: [__m256i; V], multipliers: [__m256; V], limits: Limits, to: &mut [[u8; WIDTH]; V]) {
         const { assert!(V == 1 || V == 2) };
         // Limited before they are rounded, the values fit 16 bits, and 8 after the zero point; so no packing saturates.
-        let steps: [__m256i; V] = std::array::from_fn(|v| {
+        let mut steps = sums;
+        for v in 0..V {
             // SAFETY: `self` proves AVX2.
-            unsafe {
+            steps[v] = unsafe {
                 let steps = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[v]), multipliers[v]);
                 _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(steps, _mm256_set1_ps(limits.low)), _mm256_set1_ps(limits.high)))
-            }
-        });
+            };
+        }
         let zero = limits.zero_point as i16;
         // SAFETY: `self` proves AVX2; `to` has room for the eight or sixteen bytes that are written, at any alignment.
         unsafe {
