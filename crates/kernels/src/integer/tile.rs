@@ -99,6 +99,10 @@ impl<F: Finish, W: Weights, const V: usize> Kernel for Vectors<'_, F, W, V> {
     fn run<S: Simd>(self, simd: S) {
         let Self(mut tiles) = self;
         let factors = tiles.finish.factors(tiles.channel, tiles.channels);
+        if !S::TILES {
+            (0..tiles.count).for_each(|at| tiles.tile::<S, V, 1>(simd, &factors, at));
+            return;
+        }
         let full = tiles.count - tiles.count % ROWS;
         for at in (0..full).step_by(ROWS) {
             tiles.tile::<S, V, ROWS>(simd, &factors, at);

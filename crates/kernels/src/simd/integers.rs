@@ -6,9 +6,11 @@ use super::WIDTH;
 
 /// A tier's integer operations.
 pub(crate) trait Integers: Copy + Send + Sync {
+    /// Whether a dozen vectors stay in registers, so that kernels should compute several rows or pixels at once.
+    const TILES: bool;
     /// Eight sums.
     type Sums: Copy;
-    /// The weights of eight channels for two inputs each.
+    /// The weights, or the inputs, of eight channels: two each.
     type Pairs: Copy;
     /// Eight floats.
     type Floats: Copy;
@@ -25,6 +27,12 @@ pub(crate) trait Integers: Copy + Send + Sync {
     fn widen_pairs(self, from: &[i8; 2 * WIDTH]) -> Self::Pairs;
     /// `sums[c] + inputs[0] * weights[c][0] + inputs[1] * weights[c][1]`.
     fn add_pairs(self, sums: Self::Sums, inputs: [i16; 2], weights: Self::Pairs) -> Self::Sums;
+    /// Inputs of sixteen channels, the first of each pair from `a` and the second from `b`.
+    fn interleave(self, a: &[u8; 2 * WIDTH], b: &[u8; 2 * WIDTH]) -> [Self::Pairs; 2];
+    /// Inputs of sixteen channels, the second of each pair zero.
+    fn alone(self, a: &[u8; 2 * WIDTH]) -> [Self::Pairs; 2];
+    /// `sums[c] + inputs[c][0] * weights[c][0] + inputs[c][1] * weights[c][1]`.
+    fn multiply_pairs(self, sums: Self::Sums, inputs: Self::Pairs, weights: Self::Pairs) -> Self::Sums;
     /// `limits.zero_point + round_half_to_even(clamp(sums[c] * multipliers[c]))` for one or two vectors of channels.
     fn requantize<const V: usize>(self, sums: [Self::Sums; V], multipliers: [Self::Floats; V], limits: Limits, to: &mut [[u8; WIDTH]; V]);
 }

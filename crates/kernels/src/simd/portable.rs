@@ -37,6 +37,7 @@ impl Simd for Portable {
 }
 
 impl Integers for Portable {
+    const TILES: bool = false;
     type Sums = [i32; WIDTH];
     type Pairs = [[i16; 2]; WIDTH];
     type Floats = [f32; WIDTH];
@@ -68,8 +69,25 @@ impl Integers for Portable {
 
     #[inline(always)]
     fn add_pairs(self, sums: Self::Sums, inputs: [i16; 2], weights: Self::Pairs) -> Self::Sums {
-        let [a, b] = inputs.map(i32::from);
-        std::array::from_fn(|i| sums[i].wrapping_add(a * i32::from(weights[i][0]) + b * i32::from(weights[i][1])))
+        self.multiply_pairs(sums, [inputs; WIDTH], weights)
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: &[u8; 2 * WIDTH], b: &[u8; 2 * WIDTH]) -> [Self::Pairs; 2] {
+        std::array::from_fn(|v| std::array::from_fn(|i| [i16::from(a[v * WIDTH + i]), i16::from(b[v * WIDTH + i])]))
+    }
+
+    #[inline(always)]
+    fn alone(self, a: &[u8; 2 * WIDTH]) -> [Self::Pairs; 2] {
+        self.interleave(a, &[0; 2 * WIDTH])
+    }
+
+    #[inline(always)]
+    fn multiply_pairs(self, sums: Self::Sums, inputs: Self::Pairs, weights: Self::Pairs) -> Self::Sums {
+        std::array::from_fn(|i| {
+            let products = [0, 1].map(|j| i32::from(inputs[i][j]) * i32::from(weights[i][j]));
+            sums[i].wrapping_add(products[0] + products[1])
+        })
     }
 
     #[inline(always)]
