@@ -32,6 +32,7 @@
 mod clamp;
 mod error;
 mod float;
+mod integer;
 mod isa;
 mod observe;
 mod permute;
@@ -48,6 +49,10 @@ pub use float::{
     MatmulDims, MatrixWeights, Operand, PackedConv2d, PackedConvTranspose2d, PackedMatrix, Pool2dDims, Reduce, ReduceDims, Strides, Unary,
     average_pool2d, binary, binary_in_place, conv_nd, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d,
     reduce, softmax, unary, unary_in_place,
+};
+pub use integer::{
+    BinaryU8, Conv2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8, PackedConv2dU8, QuantizedU8, Requantize, Sink, average_pool2d_u8,
+    binary_u8, global_average_pool_u8, layer_norm_u8, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };
 pub use isa::{Isa, Tier};
 pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};

@@ -18,3 +18,9 @@ pub(crate) fn at_thread_counts(test: impl Fn(usize) + Sync) {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| test(threads));
     }
 }
+
+/// Reproducible bytes, with the extremes now and then.
+pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let extremes = [0, 255, 128, 127];
+    random(seed, len).iter().enumerate().map(|(i, x)| if i % 13 == 4 { extremes[i % 4] } else { (x * 128.0 + 128.0) as u8 }).collect()
+}

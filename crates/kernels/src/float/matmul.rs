@@ -116,9 +116,6 @@ pub fn matmul(_isa: Isa, dims: &MatmulDims, lhs: &[f32], rhs: &[f32], bias: Bias
 /// `batch` products, each operand and the output one matrix after another.
 ///
 /// A stride of zero between the matrices of an operand repeats one matrix (broadcast).
-///
-/// # Errors
-/// As [`matmul`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BatchStrides {
     /// Products.
@@ -127,6 +124,16 @@ pub struct BatchStrides {
     pub lhs: usize,
     /// Elements from one `rhs` to the next.
     pub rhs: usize,
+}
+
+impl BatchStrides {
+    /// Fails unless operands of these lengths hold a batch of products; one of zero products fits any.
+    pub(crate) fn check(&self, dims: &MatmulDims, lhs: usize, rhs: usize) -> Result<()> {
+        let Some(last) = self.batch.checked_sub(1) else { return Ok(()) };
+        let reach = |stride: usize, span: Option<usize>| last.checked_mul(stride)?.checked_add(span?);
+        expect_span("left matrices", lhs, reach(self.lhs, dims.lhs.span(dims.m, dims.k)))?;
+        expect_span("right matrices", rhs, reach(self.rhs, dims.rhs.span(dims.k, dims.n)))
+    }
 }
 
 /// [`matmul`] for every matrix of a batch; `output` is `[batch, m, n]`.
@@ -147,9 +154,7 @@ pub fn matmul_batched(
     if output.is_empty() {
         return Ok(());
     }
-    let last = |stride: usize| stride.checked_mul(strides.batch - 1);
-    expect_span("left matrices", lhs.len(), dims.lhs.span(m, dims.k).and_then(|span| last(strides.lhs)?.checked_add(span)))?;
-    expect_span("right matrices", rhs.len(), dims.rhs.span(dims.k, n).and_then(|span| last(strides.rhs)?.checked_add(span)))?;
+    strides.check(dims, lhs.len(), rhs.len())?;
     for (b, output) in output.chunks_exact_mut(m * n).enumerate() {
         matmul(isa, dims, &lhs[b * strides.lhs..], &rhs[b * strides.rhs..], Bias::None, clamp, output)?;
     }

@@ -1,15 +1,16 @@
 //! Kernels that compute in `f32`. Integer kernels have their own folder beside this one.
 
-mod conv;
+pub(crate) mod conv;
 mod elementwise;
 mod matmul;
 mod norm;
 mod packed_matrix;
-mod pool;
+pub(crate) mod pool;
 mod reduce;
 mod softmax;
 
 pub use conv::{Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d, conv_nd};
+pub(crate) use elementwise::expect_operand;
 pub use elementwise::{Binary, Operand, Unary, binary, binary_in_place, unary, unary_in_place};
 pub use matmul::{BatchStrides, Bias, MatmulDims, Strides, matmul, matmul_batched};
 pub use norm::{LayerNorm, layer_norm};

@@ -87,15 +87,16 @@ pub fn global_average_pool(isa: Isa, batch: usize, positions: usize, channels: u
 
 /// The elements `first..first + count * dilation` of one axis that a window covers.
 #[derive(Clone, Copy)]
-struct Span {
-    first: usize,
+pub(crate) struct Span {
+    pub(crate) first: usize,
     /// Elements inside the input.
-    inside: usize,
+    pub(crate) inside: usize,
     /// Elements inside the input or its padding.
-    padded: usize,
+    pub(crate) padded: usize,
 }
 
-fn span(o: usize, size: usize, kernel: usize, stride: usize, dilation: usize, pad: [usize; 2]) -> Span {
+/// What the window of output position `o` covers.
+pub(crate) fn span(o: usize, size: usize, kernel: usize, stride: usize, dilation: usize, pad: [usize; 2]) -> Span {
     let start = o * stride;
     // Taps before the input, and before its end.
     let before = pad[0].saturating_sub(start).div_ceil(dilation).min(kernel);
@@ -114,7 +115,7 @@ fn pool(
     step: impl Fn(f32, f32) -> f32 + Sync,
     finish: impl Fn(&mut [f32], [usize; 2]) + Sync,
 ) -> Result<()> {
-    check(dims, input, output)?;
+    check(dims, input.len(), output.len())?;
     if output.is_empty() {
         return Ok(());
     }
@@ -144,7 +145,8 @@ fn pool(
     Ok(())
 }
 
-fn check(dims: &Pool2dDims, input: &[f32], output: &[f32]) -> Result<()> {
+/// Fails unless `dims` are possible and agree with the lengths of input and output.
+pub(crate) fn check(dims: &Pool2dDims, input: usize, output: usize) -> Result<()> {
     if dims.stride.contains(&0) || dims.dilation.contains(&0) || dims.kernel.contains(&0) {
         return Err(Error::dims(format!("pooling: kernel, stride and dilation must not be zero: {dims:?}")));
     }
@@ -160,8 +162,8 @@ fn check(dims: &Pool2dDims, input: &[f32], output: &[f32]) -> Result<()> {
         }
     }
     let Pool2dDims { batch, in_h, in_w, channels, out_h, out_w, .. } = *dims;
-    expect_len("input of pooling", input.len(), elements("input of pooling", &[batch, in_h, in_w, channels])?)?;
-    expect_len("output of pooling", output.len(), elements("output of pooling", &[batch, out_h, out_w, channels])?)
+    expect_len("input of pooling", input, elements("input of pooling", &[batch, in_h, in_w, channels])?)?;
+    expect_len("output of pooling", output, elements("output of pooling", &[batch, out_h, out_w, channels])?)
 }
 
 #[cfg(test)]

@@ -1,7 +1,13 @@
 //! Vectors as 256-bit registers.
 
-use super::{Simd, WIDTH};
-use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_min_ps, _mm256_set1_ps, _mm256_storeu_ps};
+use super::{Integers, Limits, Simd, WIDTH};
+use std::arch::x86_64::{
+    __m128i, __m256, __m256i, _mm_adds_epi16, _mm_loadl_epi64, _mm_loadu_si128, _mm_packs_epi32, _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_epi32,
+    _mm_storel_epi64, _mm_storeu_si128, _mm_unpackhi_epi8, _mm_unpacklo_epi8, _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtepu8_epi32, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_set1_epi16, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_storeu_ps, _mm256_storeu_si256,
+};
 
 /// Proof that AVX2 and FMA may be executed.
 #[derive(Clone, Copy)]
@@ -50,5 +56,101 @@ impl Simd for Avx2 {
         // Both instructions return their second operand if one is NaN, here `x`.
         // SAFETY: `self` proves AVX.
         unsafe { _mm256_min_ps(max, _mm256_max_ps(min, x)) }
+    }
+}
+
+impl Integers for Avx2 {
+    const TILES: bool = true;
+    type Sums = __m256i;
+    /// Sixteen `i16`.
+    type Pairs = __m256i;
+    type Floats = __m256;
+
+    #[inline(always)]
+    fn load_sums(self, from: &[i32; WIDTH]) -> __m256i {
+        // SAFETY: `self` proves AVX; the array has the eight integers that are read, at any alignment.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast::<__m256i>()) }
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: __m256i, to: &mut [i32; WIDTH]) {
+        // SAFETY: `self` proves AVX; the array has room for the eight integers that are written, at any alignment.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast::<__m256i>(), sums) }
+    }
+
+    #[inline(always)]
+    fn load_floats(self, from: &[f32; WIDTH]) -> __m256 {
+        self.load(from)
+    }
+
+    #[inline(always)]
+    fn load_pairs(self, from: &[i16; 2 * WIDTH]) -> __m256i {
+        // SAFETY: `self` proves AVX; the array has the 32 bytes that are read, at any alignment.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast::<__m256i>()) }
+    }
+
+    #[inline(always)]
+    fn widen_pairs(self, from: &[i8; 2 * WIDTH]) -> __m256i {
+        // SAFETY: `self` proves AVX2; the array has the sixteen bytes that are read, at any alignment.
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast::<__m128i>())) }
+    }
+
+    #[inline(always)]
+    fn add_pairs(self, sums: __m256i, inputs: [i16; 2], weights: __m256i) -> __m256i {
+        let inputs = i32::from(inputs[0]) & 0xffff | i32::from(inputs[1]) << 16;
+        // SAFETY: `self` proves AVX2.
+        self.multiply_pairs(sums, unsafe { _mm256_set1_epi32(inputs) }, weights)
+    }
+
+    #[inline(always)]
+    fn interleave(self, a: &[u8; 2 * WIDTH], b: &[u8; 2 * WIDTH]) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2; the arrays have the sixteen bytes that are read, at any alignment.
+        unsafe {
+            let (a, b) = (_mm_loadu_si128(a.as_ptr().cast::<__m128i>()), _mm_loadu_si128(b.as_ptr().cast::<__m128i>()));
+            [_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b))]
+        }
+    }
+
+    #[inline(always)]
+    fn alone(self, a: &[u8; 2 * WIDTH]) -> [__m256i; 2] {
+        // SAFETY: `self` proves AVX2; the array has twice the eight bytes that are read, at any alignment.
+        unsafe {
+            let (low, high) = (_mm_loadl_epi64(a.as_ptr().cast::<__m128i>()), _mm_loadl_epi64(a[WIDTH..].as_ptr().cast::<__m128i>()));
+            [_mm256_cvtepu8_epi32(low), _mm256_cvtepu8_epi32(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_pairs(self, sums: __m256i, inputs: __m256i, weights: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(inputs, weights)) }
+    }
+
+    #[inline(always)]
+    fn requantize<const V: usize>(self, sums: [__m256i; V], multipliers: [__m256; V], limits: Limits, to: &mut [[u8; WIDTH]; V]) {
+        const { assert!(V == 1 || V == 2) };
+        // Limited before they are rounded, the values fit 16 bits, and 8 after the zero point; so no packing saturates.
+        let mut steps = sums;
+        for v in 0..V {
+            // SAFETY: `self` proves AVX2.
+            steps[v] = unsafe {
+                let steps = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[v]), multipliers[v]);
+                _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(steps, _mm256_set1_ps(limits.low)), _mm256_set1_ps(limits.high)))
+            };
+        }
+        let zero = limits.zero_point as i16;
+        // SAFETY: `self` proves AVX2; `to` has room for the eight or sixteen bytes that are written, at any alignment.
+        unsafe {
+            if V == 1 {
+                let words = _mm_packs_epi32(_mm256_castsi256_si128(steps[0]), _mm256_extracti128_si256::<1>(steps[0]));
+                let words = _mm_adds_epi16(words, _mm_set1_epi16(zero));
+                _mm_storel_epi64(to.as_mut_ptr().cast::<__m128i>(), _mm_packus_epi16(words, words));
+            } else {
+                // Of channels 0–15 in fours: 0 2 | 1 3, then 0 2 1 3, then 0 1 2 3.
+                let words = _mm256_adds_epi16(_mm256_packs_epi32(steps[0], steps[1]), _mm256_set1_epi16(zero));
+                let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+                _mm_storeu_si128(to.as_mut_ptr().cast::<__m128i>(), _mm_shuffle_epi32::<0b11_01_10_00>(bytes));
+            }
+        }
     }
 }

@@ -1,21 +1,23 @@
-//! Vectors of eight `f32`, for the kernels whose registers are laid out by hand.
+//! Vectors of eight `f32` or `i32`, for the kernels whose registers are laid out by hand.
 //!
-//! In: a [`Kernel`], written once against the operations of [`Simd`]. Out: its result, computed by the tier that
-//! [`Isa::vectorize`](crate::Isa::vectorize) was called on. Every implementation performs the same IEEE operations.
+//! In: a [`Kernel`], written once against the operations of [`Simd`] and [`Integers`]. Out: its result, computed by the tier that
+//! [`Isa::vectorize`](crate::Isa::vectorize) was called on. Every implementation performs the same IEEE and integer operations.
 //!
-//! To add a tier: a file here that implements [`Simd`], and an arm in `Isa::vectorize`.
+//! To add a tier: a file here that implements [`Simd`] and [`Integers`], and an arm in `Isa::vectorize`.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
+mod integers;
 mod portable;
 
+pub(crate) use integers::{Integers, Limits};
 pub(crate) use portable::Portable;
 
 /// Elements of a vector, in every tier.
 pub(crate) const WIDTH: usize = 8;
 
 /// A token that a tier may be used, with the tier's operations.
-pub(crate) trait Simd: Copy + Send + Sync {
+pub(crate) trait Simd: Integers {
     /// Eight floats.
     type Vector: Copy;
 

@@ -15,7 +15,7 @@
 
 mod dense;
 mod depthwise;
-mod dims;
+pub(crate) mod dims;
 mod nd;
 mod packed;
 mod panels;
@@ -23,7 +23,7 @@ mod panels;
 mod tests;
 mod tile;
 mod transpose;
-mod window;
+pub(crate) mod window;
 
 pub(in crate::float) use dense::Dense;
 pub use dims::Conv2dDims;

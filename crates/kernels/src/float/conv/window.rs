@@ -7,46 +7,46 @@ use super::Conv2dDims;
 /// Tap `i` of `count` has kernel position `first + i * step` and reads, for output position `o`, the input position
 /// `o * stride + before + i * dilation`. Positions are computed modulo 2⁶⁴, so that those before the input are huge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Taps {
-    pub(super) count: usize,
-    pub(super) first: usize,
-    pub(super) step: usize,
-    pub(super) stride: usize,
-    pub(super) before: usize,
-    pub(super) dilation: usize,
+pub(crate) struct Taps {
+    pub(crate) count: usize,
+    pub(crate) first: usize,
+    pub(crate) step: usize,
+    pub(crate) stride: usize,
+    pub(crate) before: usize,
+    pub(crate) dilation: usize,
 }
 
 impl Taps {
     /// The input position of tap `i` at output position `o`.
     #[inline(always)]
-    pub(super) fn at(self, o: usize, i: usize) -> usize {
+    pub(crate) fn at(self, o: usize, i: usize) -> usize {
         (o * self.stride).wrapping_add(self.before).wrapping_add(i.wrapping_mul(self.dilation))
     }
 
     /// The kernel position of tap `i`.
     #[inline(always)]
-    pub(super) fn kernel(self, i: usize) -> usize {
+    pub(crate) fn kernel(self, i: usize) -> usize {
         self.first + i * self.step
     }
 }
 
 /// Windows over an input, for a grid of outputs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
-    pub(super) in_h: usize,
-    pub(super) in_w: usize,
-    pub(super) in_c: usize,
-    pub(super) out_h: usize,
-    pub(super) out_w: usize,
-    pub(super) vertical: Taps,
-    pub(super) horizontal: Taps,
+pub(crate) struct Window {
+    pub(crate) in_h: usize,
+    pub(crate) in_w: usize,
+    pub(crate) in_c: usize,
+    pub(crate) out_h: usize,
+    pub(crate) out_w: usize,
+    pub(crate) vertical: Taps,
+    pub(crate) horizontal: Taps,
     /// Kernel width: the kernel positions of a row.
-    pub(super) width: usize,
+    pub(crate) width: usize,
 }
 
 impl Window {
     /// Of a convolution.
-    pub(super) fn of_convolution(dims: &Conv2dDims) -> Self {
+    pub(crate) fn of_convolution(dims: &Conv2dDims) -> Self {
         let taps = |axis: usize, pad: usize| Taps {
             count: dims.kernel[axis],
             first: 0,
@@ -61,7 +61,7 @@ impl Window {
     }
 
     /// Of the outputs `phase`, `phase + stride`, … (down and across) of a transposed convolution.
-    pub(super) fn of_phase(dims: &Conv2dDims, phase: [usize; 2]) -> Self {
+    pub(crate) fn of_phase(dims: &Conv2dDims, phase: [usize; 2]) -> Self {
         let outputs = |axis: usize, size: usize| size.saturating_sub(phase[axis]).div_ceil(dims.stride[axis]);
         let &Conv2dDims { in_h, in_w, in_c, kernel, .. } = dims;
         Self {
@@ -77,7 +77,7 @@ impl Window {
     }
 
     /// The kernel position of the only tap, if every output reads the one input at its own position.
-    pub(super) fn pointwise(&self) -> Option<usize> {
+    pub(crate) fn pointwise(&self) -> Option<usize> {
         let single = |taps: Taps| taps.count == 1 && taps.stride == 1 && taps.before == 0;
         let same = [self.in_h, self.in_w] == [self.out_h, self.out_w];
         (same && single(self.vertical) && single(self.horizontal)).then(|| self.vertical.first * self.width + self.horizontal.first)

@@ -29,15 +29,15 @@ pub enum Binary {
     PRelu,
 }
 
-/// One side of a [`binary`] function.
+/// One side of a function of two elements, as [`binary`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Operand<'a> {
+pub enum Operand<'a, T = f32> {
     /// One element per output element.
-    Full(&'a [f32]),
+    Full(&'a [T]),
     /// One value for all.
-    Scalar(f32),
+    Scalar(T),
     /// A vector along the last axis, repeated for every row: the output's length is a multiple of its own.
-    Trailing(&'a [f32]),
+    Trailing(&'a [T]),
 }
 
 /// Elements per piece handed to a thread.
@@ -67,7 +67,8 @@ pub fn binary_in_place(isa: Isa, op: Binary, data: &mut [f32], rhs: Operand, cla
     Ok(())
 }
 
-fn expect_operand(what: &str, operand: Operand, len: usize) -> Result<()> {
+/// Fails unless the operand called `what` fits an output of `len` elements.
+pub(crate) fn expect_operand<T>(what: &str, operand: Operand<T>, len: usize) -> Result<()> {
     match operand {
         Operand::Full(values) => expect_len(what, values.len(), len),
         Operand::Scalar(_) => Ok(()),

@@ -1,0 +1,23 @@
+//! Convolutions of `u8` activations with `i8` weights: dense, grouped, depthwise, transposed; dense layers are their 1 × 1 case.
+//!
+//! In: activations with channels last, weights as ONNX writes them, packed once. Out: a [`Sink`](super::Sink).
+//!
+//! | file | is |
+//! |---|---|
+//! | `packed`, `transpose` | the public entries |
+//! | `dense` | how the outputs are cut into blocks for the inner kernel, [`tile`](super::tile) |
+//! | `gather` | the inputs of a block's windows, row by row |
+//! | `panels` | the order of the weights |
+//! | `depthwise` | one channel at a time |
+//!
+//! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
+
+mod dense;
+mod depthwise;
+mod gather;
+mod packed;
+mod panels;
+#[cfg(test)]
+mod tests;
+
+pub use packed::{Conv2dWeightsI8, PackedConv2dU8};

@@ -1,0 +1,109 @@
+//! 2-D convolution with weights packed once: the entry that chooses a kernel.
+
+use super::dense::Dense;
+use super::depthwise::Depthwise;
+use crate::error::{Error, Result, elements, expect_len};
+use crate::integer::requantize::{Finish, Into, QuantizedU8, Sink};
+use crate::{Conv2dDims, Isa};
+
+/// Weights as ONNX writes them, before packing; their zero point is 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv2dWeightsI8<'a> {
+    /// Output channels, of all groups.
+    pub out_c: usize,
+    /// Input channels, of all groups.
+    pub in_c: usize,
+    /// Kernel height and width.
+    pub kernel: [usize; 2],
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+    /// `[out_c, in_c / groups, kernel height, kernel width]`; all of -128..=127 may occur.
+    pub values: &'a [i8],
+    /// `[out_c]`, in steps of input scale times weight scale; zeros if absent.
+    pub bias: Option<&'a [i32]>,
+}
+
+/// A convolution's weights in the order its kernel reads them.
+#[derive(Clone, Debug)]
+pub struct PackedConv2dU8 {
+    out_c: usize,
+    in_c: usize,
+    kernel: [usize; 2],
+    groups: usize,
+    weights: Packed,
+}
+
+/// The kernels.
+#[derive(Clone, Debug)]
+enum Packed {
+    Dense(Dense),
+    Depthwise(Depthwise),
+}
+
+impl PackedConv2dU8 {
+    /// Packs `weights`; once per session.
+    ///
+    /// # Errors
+    /// If lengths disagree or channels do not divide into groups.
+    pub fn new(weights: &Conv2dWeightsI8) -> Result<Self> {
+        let Conv2dWeightsI8 { out_c, in_c, kernel, groups, values, bias } = *weights;
+        if [groups, in_c, out_c].contains(&0) || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
+            return Err(Error::dims(format!("convolution: {in_c} input and {out_c} output channels do not divide into {groups} groups")));
+        }
+        expect_len("convolution weights", values.len(), elements("convolution weights", &[out_c, in_c / groups, kernel[0], kernel[1]])?)?;
+        if let Some(bias) = bias {
+            expect_len("convolution bias", bias.len(), out_c)?;
+        }
+        let weights = if groups == in_c && in_c == out_c && groups > 1 {
+            Packed::Depthwise(Depthwise::pack(in_c, kernel, values, bias))
+        } else {
+            Packed::Dense(Dense::pack(groups, [in_c / groups, out_c / groups], kernel, values, bias)?)
+        };
+        Ok(Self { out_c, in_c, kernel, groups, weights })
+    }
+
+    /// `sink = convolution(input - zero point) + bias` over `[batch, height, width, channels]`.
+    ///
+    /// Sums are exact in 32 bits, modulo 2³² where they overflow. A kernel needs up to 64 KiB of stack per thread.
+    ///
+    /// # Errors
+    /// If `dims` contradict the packed weights, a slice's length contradicts `dims`, or the sink's numbers are out of range.
+    pub fn run(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, sink: Sink) -> Result<()> {
+        dims.check()?;
+        if [dims.out_c, dims.in_c, dims.groups] != [self.out_c, self.in_c, self.groups] || dims.kernel != self.kernel {
+            return Err(Error::dims(format!("convolution: {dims:?} contradict the packed weights")));
+        }
+        expect_len("convolution input", input.values.len(), dims.input_len()?)?;
+        sink.check("convolution output", dims.out_c, dims.output_len()?)?;
+        sink.run(Run { packed: self, isa, dims, input });
+        Ok(())
+    }
+
+    /// The inner loop that `isa` runs these weights with, for reports.
+    pub fn kernel_name(&self, isa: Isa) -> &'static str {
+        match &self.weights {
+            Packed::Dense(dense) => dense.kernel_name(isa),
+            Packed::Depthwise(depthwise) => depthwise.kernel_name(isa),
+        }
+    }
+}
+
+/// A checked call.
+struct Run<'a> {
+    packed: &'a PackedConv2dU8,
+    isa: Isa,
+    dims: &'a Conv2dDims,
+    input: QuantizedU8<'a>,
+}
+
+impl Into for Run<'_> {
+    fn run<F: Finish>(self, finish: F, output: &mut [F::Output]) {
+        if output.is_empty() {
+            return;
+        }
+        match &self.packed.weights {
+            Packed::Dense(dense) => dense.run(self.isa, self.dims, self.input, finish, output),
+            Packed::Depthwise(depthwise) => depthwise.run(self.isa, self.dims, self.input, finish, output),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The fast convolutions against sums of 64 bits, on every tier and thread count, bit for bit.
+
+use super::*;
+use crate::integer::{Dequantize, QuantizedU8, Requantize, Sink};
+use crate::testing::{at_thread_counts, bytes};
+use crate::{Clamp, Conv2dDims, ErrorKind, Isa};
+
+/// `[batch, in_h, in_w, in_c, out_c, groups]`, kernel, stride, dilation, `[top, left, bottom, right]` padding.
+type Case = ([usize; 6], [usize; 2], [usize; 2], [usize; 2], [usize; 4]);
+
+/// Sizes around the tiles (6 pixels; 8 and 16 channels; pairs of inputs), odd padding, every kernel's borders.
+const CASES: &[Case] = &[
+    // Pointwise.
+    ([1, 1, 1, 1, 1, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 1, 7, 5, 16, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([2, 3, 5, 17, 15, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 7, 7, 24, 17, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 5, 5, 8, 24, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 5, 5, 8, 23, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 4, 4, 9, 40, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 9, 1, 33, 8, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 5, 5, 6, 32, 1], [1, 1], [2, 2], [1, 1], [0; 4]),
+    ([1, 5, 5, 6, 7, 1], [1, 1], [1, 1], [1, 1], [1, 0, 0, 2]),
+    ([1, 60, 60, 16, 33, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    // Dense layers.
+    ([1, 1, 1, 1280, 100, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 1, 1, 33000, 17, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([3, 1, 1, 7001, 9, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    // Dense windows.
+    ([1, 11, 13, 3, 32, 1], [3, 3], [2, 2], [1, 1], [0, 0, 1, 1]),
+    ([2, 9, 9, 3, 16, 1], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([1, 9, 10, 5, 9, 1], [3, 3], [1, 1], [2, 2], [2, 2, 2, 2]),
+    ([1, 6, 31, 4, 24, 1], [1, 7], [1, 3], [1, 1], [0, 3, 0, 2]),
+    ([1, 8, 8, 4, 12, 1], [5, 2], [2, 1], [1, 3], [3, 1, 4, 2]),
+    ([1, 2, 2, 3, 5, 1], [3, 3], [1, 1], [1, 1], [2, 2, 2, 2]),
+    ([1, 33, 33, 8, 16, 1], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([1, 3, 3, 3700, 3, 1], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    // Grouped, and depthwise with a multiplier.
+    ([1, 7, 8, 6, 9, 3], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([2, 5, 5, 4, 8, 4], [3, 3], [2, 2], [1, 1], [1, 0, 0, 1]),
+    ([1, 5, 5, 34, 34, 2], [1, 1], [1, 1], [1, 1], [0; 4]),
+    // Depthwise.
+    ([1, 9, 9, 8, 8, 8], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([2, 8, 11, 19, 19, 19], [3, 3], [1, 1], [1, 1], [0, 1, 2, 1]),
+    ([1, 9, 17, 32, 32, 32], [3, 3], [2, 2], [1, 1], [0, 0, 1, 1]),
+    ([1, 7, 10, 41, 41, 41], [3, 3], [2, 2], [1, 1], [1, 1, 1, 1]),
+    ([1, 9, 9, 16, 16, 16], [3, 3], [1, 1], [2, 2], [2, 2, 2, 2]),
+    ([1, 9, 9, 33, 33, 33], [5, 5], [1, 1], [1, 1], [2, 2, 2, 2]),
+    ([1, 9, 12, 24, 24, 24], [5, 5], [2, 2], [1, 1], [2, 1, 2, 2]),
+    ([1, 1, 30, 37, 37, 37], [1, 5], [1, 1], [1, 1], [0, 4, 0, 0]),
+    ([1, 9, 3, 50, 50, 50], [7, 2], [1, 1], [1, 1], [3, 0, 3, 1]),
+    ([1, 3, 3, 7, 7, 7], [3, 3], [1, 1], [1, 1], [4, 4, 4, 4]),
+    ([1, 12, 12, 96, 96, 96], [3, 3], [2, 2], [1, 1], [0, 0, 1, 1]),
+    // More channels than padding is kept for.
+    ([1, 5, 6, 1030, 1030, 1030], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([1, 70, 70, 16, 16, 16], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+];
+
+fn dims(&([batch, in_h, in_w, in_c, out_c, groups], kernel, stride, dilation, [top, left, bottom, right]): &Case) -> Conv2dDims {
+    let out_h = Conv2dDims::out_size(in_h, kernel[0], stride[0], dilation[0], top + bottom);
+    let out_w = Conv2dDims::out_size(in_w, kernel[1], stride[1], dilation[1], left + right);
+    Conv2dDims { batch, in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, dilation, pad_top: top, pad_left: left, groups }
+}
+
+/// The sums, with 64 bits and padding that contributes nothing.
+fn sums(dims: &Conv2dDims, input: QuantizedU8, values: &[i8], bias: Option<&[i32]>) -> Vec<i32> {
+    let (in_group, out_group) = (dims.in_c / dims.groups, dims.out_c / dims.groups);
+    let taps = dims.kernel[0] * dims.kernel[1];
+    let one = |at: usize| {
+        let (oc, x, y) = (at % dims.out_c, at / dims.out_c % dims.out_w, at / dims.out_c / dims.out_w % dims.out_h);
+        let image = at / dims.out_c / dims.out_w / dims.out_h;
+        let mut sum = bias.map_or(0, |bias| i64::from(bias[oc]));
+        for tap in 0..taps {
+            let iy = (y * dims.stride[0] + tap / dims.kernel[1] * dims.dilation[0]).wrapping_sub(dims.pad_top);
+            let ix = (x * dims.stride[1] + tap % dims.kernel[1] * dims.dilation[1]).wrapping_sub(dims.pad_left);
+            if iy >= dims.in_h || ix >= dims.in_w {
+                continue;
+            }
+            for ic in 0..in_group {
+                let from = ((image * dims.in_h + iy) * dims.in_w + ix) * dims.in_c + oc / out_group * in_group + ic;
+                let weight = i64::from(values[(oc * in_group + ic) * taps + tap]);
+                sum += (i64::from(input.values[from]) - i64::from(input.zero_point)) * weight;
+            }
+        }
+        sum as i32
+    };
+    (0..dims.output_len().unwrap()).map(one).collect()
+}
+
+/// Random, and the extremes that overflow 16 bits.
+fn fillings(in_len: usize, weights: usize) -> Vec<(Vec<u8>, Vec<i8>)> {
+    let random: Vec<i8> = bytes(2, weights).iter().map(|&b| b as i8).collect();
+    vec![
+        (bytes(1, in_len), random.clone()),
+        (vec![255; in_len], vec![-128; weights]),
+        (vec![255; in_len], vec![127; weights]),
+        (vec![0; in_len], random.clone()),
+        (bytes(3, in_len), random.iter().map(|w| w / 16).collect()),
+    ]
+}
+
+#[test]
+fn equals_the_oracle_bit_for_bit() {
+    for case in CASES {
+        let dims = dims(case);
+        let (in_len, out_len) = (dims.input_len().unwrap(), dims.output_len().unwrap());
+        let weights = dims.out_c * (dims.in_c / dims.groups) * dims.kernel[0] * dims.kernel[1];
+        let bias: Vec<i32> = bytes(3, dims.out_c).iter().map(|&b| (i32::from(b) - 128) * 1000).collect();
+        assert!(out_len > 0, "{case:?}");
+        for (i, (input, values)) in fillings(in_len, weights).into_iter().enumerate() {
+            let input = QuantizedU8 { values: &input, zero_point: [0, 131, 255, 7, 128][i] };
+            let bias = (i != 1).then_some(&bias[..]);
+            let expect = sums(&dims, input, &values, bias);
+            let packed = PackedConv2dU8::new(&Conv2dWeightsI8 {
+                out_c: dims.out_c,
+                in_c: dims.in_c,
+                kernel: dims.kernel,
+                groups: dims.groups,
+                values: &values,
+                bias,
+            })
+            .unwrap();
+            let largest = expect.iter().map(|sum| sum.unsigned_abs()).max().unwrap().max(1);
+            let multipliers: Vec<f32> = (0..dims.out_c).map(|c| (200.0 + c as f32) / largest as f32).collect();
+            let requantize = Requantize { multipliers: &multipliers, zero_point: 100, min: 3, max: 250 };
+            let quantized: Vec<u8> = (expect.iter().enumerate())
+                .map(|(at, &sum)| ((sum as f32 * multipliers[at % dims.out_c]).round_ties_even() + 100.0).clamp(3.0, 250.0) as u8)
+                .collect();
+            let offsets: Vec<f32> = multipliers.iter().map(|m| 0.5 - m).collect();
+            let dequantize = Dequantize { scales: &[0.125], bias: Some(&offsets), clamp: Clamp { min: -1e6, max: 1e4 } };
+            let floats: Vec<f32> =
+                (expect.iter().enumerate()).map(|(at, &sum)| (sum as f32 * 0.125 + offsets[at % dims.out_c]).clamp(-1e6, 1e4)).collect();
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let context = format!("filling {i}, {} with {threads} threads, {case:?}", packed.kernel_name(isa));
+                    let mut found = vec![0x5555_5555; out_len];
+                    packed.run(isa, &dims, input, Sink::I32(&mut found)).unwrap();
+                    assert_eq!(found.iter().zip(&expect).position(|(a, b)| a != b), None, "{context}");
+                    let mut found = vec![0x55; out_len];
+                    packed.run(isa, &dims, input, Sink::U8(&requantize, &mut found)).unwrap();
+                    assert_eq!(found.iter().zip(&quantized).position(|(a, b)| a != b), None, "{context}, u8");
+                    let mut found = vec![f32::NAN; out_len];
+                    packed.run(isa, &dims, input, Sink::F32(&dequantize, &mut found)).unwrap();
+                    assert_eq!(found.iter().zip(&floats).position(|(a, b)| a != b), None, "{context}, f32");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn refuses() {
+    let good = dims(&CASES[14]);
+    let values = vec![1_i8; 3 * 32 * 9];
+    let weights = Conv2dWeightsI8 { out_c: 32, in_c: 3, kernel: [3, 3], groups: 1, values: &values, bias: None };
+    for (name, weights, kind) in [
+        ("no groups", Conv2dWeightsI8 { groups: 0, ..weights }, ErrorKind::Dims),
+        ("no channels", Conv2dWeightsI8 { in_c: 0, values: &[], ..weights }, ErrorKind::Dims),
+        ("groups that do not divide", Conv2dWeightsI8 { groups: 2, ..weights }, ErrorKind::Dims),
+        ("too few weights", Conv2dWeightsI8 { values: &values[1..], ..weights }, ErrorKind::Length),
+        ("too many biases", Conv2dWeightsI8 { bias: Some(&[0; 33]), ..weights }, ErrorKind::Length),
+    ] {
+        assert_eq!(PackedConv2dU8::new(&weights).unwrap_err().kind(), kind, "{name}");
+    }
+    let packed = PackedConv2dU8::new(&weights).unwrap();
+    let (input, mut output) = (bytes(2, good.input_len().unwrap()), vec![0; good.output_len().unwrap()]);
+    let requantize = Requantize { multipliers: &[0.01], zero_point: 0, min: 0, max: 255 };
+    let mut run = |dims: &Conv2dDims, requantize: &Requantize| {
+        packed.run(Isa::best(), dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(requantize, &mut output))
+    };
+    assert!(run(&good, &requantize).is_ok());
+    for (name, dims, kind) in [
+        ("other kernel", Conv2dDims { kernel: [3, 1], ..good }, ErrorKind::Dims),
+        ("other channels", Conv2dDims { out_c: 31, ..good }, ErrorKind::Dims),
+        ("larger input", Conv2dDims { in_h: good.in_h + 1, ..good }, ErrorKind::Length),
+        ("larger output", Conv2dDims { out_w: good.out_w + 1, ..good }, ErrorKind::Length),
+        ("no stride", Conv2dDims { stride: [1, 0], ..good }, ErrorKind::Dims),
+    ] {
+        assert_eq!(run(&dims, &requantize).unwrap_err().kind(), kind, "{name}");
+    }
+    for (name, requantize, kind) in [
+        ("no multipliers", Requantize { multipliers: &[], ..requantize }, ErrorKind::Length),
+        ("too few multipliers", Requantize { multipliers: &[0.5; 31], ..requantize }, ErrorKind::Length),
+        ("negative multiplier", Requantize { multipliers: &[-0.5], ..requantize }, ErrorKind::Value),
+        ("no number", Requantize { multipliers: &[f32::NAN], ..requantize }, ErrorKind::Value),
+        ("empty range", Requantize { min: 2, max: 1, ..requantize }, ErrorKind::Value),
+    ] {
+        assert_eq!(run(&good, &requantize).unwrap_err().kind(), kind, "{name}");
+    }
+}

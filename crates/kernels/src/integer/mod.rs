@@ -1,0 +1,21 @@
+//! Kernels that compute in integers: `u8` activations with a zero point, `i8` weights, exact sums of 32 bits.
+//!
+//! In: [`QuantizedU8`] slices and weights packed once; out: a [`Sink`], or slices of `u8`. Every kernel states its formula;
+//! whatever the tier, its result is that formula's to the bit. Scales become one multiplier per channel before they get here.
+
+mod conv;
+mod elementwise;
+mod matmul;
+mod norm;
+mod pool;
+mod requantize;
+mod softmax;
+mod tile;
+
+pub use conv::{Conv2dWeightsI8, PackedConv2dU8};
+pub use elementwise::{BinaryU8, OperandU8, OutputU8, binary_u8, lookup_u8, requantize_u8};
+pub use matmul::matmul_u8;
+pub use norm::layer_norm_u8;
+pub use pool::{average_pool2d_u8, global_average_pool_u8, max_pool2d_u8};
+pub use requantize::{Dequantize, QuantizedU8, Requantize, Sink};
+pub use softmax::{ExpTable, softmax_u8};

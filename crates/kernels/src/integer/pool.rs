@@ -1,0 +1,312 @@
+//! Pooling of `u8` over `[batch, height, width, channels]`.
+//!
+//! In: windows as [`Pool2dDims`]; out: one value per window and channel. Averages are exact integer sums, requantized once.
+
+use super::elementwise::check_scale;
+use super::{OutputU8, QuantizedU8};
+use crate::error::{Error, Result, elements, expect_len};
+use crate::float::pool::{Span, check, span};
+use crate::simd::Limits;
+use crate::threads::for_each_chunk;
+use crate::{AverageCount, Isa, Pool2dDims};
+
+/// The largest element of each window; `empty` for a window wholly on padding.
+///
+/// Scale and zero point pass through.
+///
+/// # Errors
+/// If a size is zero that must not be, or a slice's length contradicts `dims`.
+pub fn max_pool2d_u8(isa: Isa, dims: &Pool2dDims, empty: u8, input: &[u8], output: &mut [u8]) -> Result<()> {
+    check(dims, input.len(), output.len())?;
+    if output.is_empty() {
+        return Ok(());
+    }
+    let channels = dims.channels;
+    let operations = output.len().saturating_mul(dims.kernel[0]).saturating_mul(dims.kernel[1]) / 16;
+    for_each_chunk(output, dims.out_w * channels, operations, |row, output| {
+        let windows = Windows::of(dims, row);
+        isa.run(
+            #[inline(always)]
+            || {
+                for (ow, output) in output.chunks_exact_mut(channels).enumerate() {
+                    let columns = windows.columns(ow);
+                    output.fill(if columns.inside * windows.rows.inside == 0 { empty } else { 0 });
+                    windows.for_each(columns, |at| {
+                        let input = &input[at..][..channels];
+                        output.iter_mut().zip(input).for_each(|(y, &x)| *y = (*y).max(x));
+                    });
+                }
+            },
+        );
+    });
+    Ok(())
+}
+
+/// The mean of each window, on a scale of its own:
+/// `clamp(round_half_to_even(f32(sum - n * zero_point) * (scale / (to.scale * count))) + to.zero_point, min, max)`,
+/// ONNX Runtime's `QLinearGlobalAveragePool`.
+///
+/// `sum` runs over the `n` elements inside the input, `count` is as [`AverageCount`] says; a window with nothing to count gives
+/// the zero point.
+///
+/// # Errors
+/// As [`max_pool2d_u8`], and if a scale is not finite and positive.
+pub fn average_pool2d_u8(
+    isa: Isa,
+    dims: &Pool2dDims,
+    count: AverageCount,
+    scale: f32,
+    input: QuantizedU8,
+    to: OutputU8,
+    output: &mut [u8],
+) -> Result<()> {
+    check(dims, input.values.len(), output.len())?;
+    check_scale(scale)?;
+    let average = Average { limits: to.limits()?, scales: [scale, to.scale], zero_point: i64::from(input.zero_point) };
+    if output.is_empty() {
+        return Ok(());
+    }
+    let window = dims.kernel[0].saturating_mul(dims.kernel[1]);
+    if window > LARGEST_WINDOW {
+        return Err(Error::dims(format!("average pooling: a window of {window} elements may overflow its sum")));
+    }
+    let channels = dims.channels;
+    let operations = output.len().saturating_mul(window) / 4;
+    for_each_chunk(output, dims.out_w * channels, operations, |row, output| {
+        let windows = Windows::of(dims, row);
+        isa.run(
+            #[inline(always)]
+            || {
+                for (ow, output) in output.chunks_exact_mut(channels).enumerate() {
+                    let columns = windows.columns(ow);
+                    let inside = columns.inside * windows.rows.inside;
+                    let counted = match count {
+                        AverageCount::Inside => inside,
+                        AverageCount::WithPadding => columns.padded * windows.rows.padded,
+                    };
+                    for (block, output) in output.chunks_mut(LANES).enumerate() {
+                        let mut sums = [0_i32; LANES];
+                        windows.for_each(columns, |at| add(&mut sums, &input.values[at + block * LANES..][..output.len()]));
+                        average.finish(&sums, inside, counted, output);
+                    }
+                }
+            },
+        );
+    });
+    Ok(())
+}
+
+/// The mean over all positions of `[batch, positions, channels]`, as [`average_pool2d_u8`].
+///
+/// # Errors
+/// If a slice's length contradicts the sizes, or a scale is not finite and positive.
+pub fn global_average_pool_u8(
+    isa: Isa,
+    [batch, positions, channels]: [usize; 3],
+    scale: f32,
+    input: QuantizedU8,
+    to: OutputU8,
+    output: &mut [u8],
+) -> Result<()> {
+    expect_len("input of pooling", input.values.len(), elements("input of pooling", &[batch, positions, channels])?)?;
+    expect_len("output of pooling", output.len(), elements("output of pooling", &[batch, channels])?)?;
+    check_scale(scale)?;
+    let average = Average { limits: to.limits()?, scales: [scale, to.scale], zero_point: i64::from(input.zero_point) };
+    if positions > LARGEST_WINDOW {
+        return Err(Error::dims(format!("average pooling: a window of {positions} elements may overflow its sum")));
+    }
+    if output.is_empty() {
+        return Ok(());
+    }
+    for (image, output) in output.chunks_exact_mut(channels).enumerate() {
+        let input = &input.values[image * positions * channels..][..positions * channels];
+        for_each_chunk(output, LANES, input.len() / 4, |block, output| {
+            isa.run(
+                #[inline(always)]
+                || {
+                    let mut sums = [0_i32; LANES];
+                    for pixel in input.chunks_exact(channels) {
+                        add(&mut sums, &pixel[block * LANES..][..output.len()]);
+                    }
+                    average.finish(&sums, positions, positions, output);
+                },
+            );
+        });
+    }
+    Ok(())
+}
+
+/// Channels whose sums are formed together.
+const LANES: usize = 64;
+
+/// More elements of 255 could pass 2³¹.
+const LARGEST_WINDOW: usize = 1 << 23;
+
+/// `sums[c] += input[c]`
+#[inline(always)]
+fn add(sums: &mut [i32; LANES], input: &[u8]) {
+    if let Some(input) = input.first_chunk::<LANES>() {
+        sums.iter_mut().zip(input).for_each(|(sum, &x)| *sum += i32::from(x));
+    } else {
+        sums.iter_mut().zip(input).for_each(|(sum, &x)| *sum += i32::from(x));
+    }
+}
+
+/// From a sum to a mean.
+#[derive(Clone, Copy)]
+struct Average {
+    limits: Limits,
+    /// Of input and output.
+    scales: [f32; 2],
+    zero_point: i64,
+}
+
+impl Average {
+    #[inline(always)]
+    fn finish(&self, sums: &[i32; LANES], inside: usize, counted: usize, output: &mut [u8]) {
+        let multiplier = self.scales[0] / (self.scales[1] * counted.max(1) as f32);
+        // Within 32 bits, as `LARGEST_WINDOW` says.
+        let zero = (inside as i64 * self.zero_point) as i32;
+        output.iter_mut().zip(sums).for_each(|(y, &sum)| *y = self.limits.apply(sum - zero, multiplier));
+    }
+}
+
+/// The windows of one row of outputs.
+struct Windows<'a> {
+    dims: &'a Pool2dDims,
+    image: usize,
+    rows: Span,
+}
+
+impl<'a> Windows<'a> {
+    fn of(dims: &'a Pool2dDims, row: usize) -> Self {
+        let rows = span(row % dims.out_h, dims.in_h, dims.kernel[0], dims.stride[0], dims.dilation[0], dims.pad_h);
+        Self { dims, image: row / dims.out_h, rows }
+    }
+
+    fn columns(&self, ow: usize) -> Span {
+        let dims = self.dims;
+        span(ow, dims.in_w, dims.kernel[1], dims.stride[1], dims.dilation[1], dims.pad_w)
+    }
+
+    /// Where the pixels of a window begin.
+    #[inline(always)]
+    fn for_each(&self, columns: Span, mut f: impl FnMut(usize)) {
+        let Pool2dDims { in_h, in_w, channels, dilation, .. } = *self.dims;
+        for i in 0..self.rows.inside {
+            let line = (self.image * in_h + self.rows.first + i * dilation[0]) * in_w + columns.first;
+            for j in 0..columns.inside {
+                f((line + j * dilation[1]) * channels);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at_thread_counts, bytes};
+
+    const TO: OutputU8 = OutputU8 { scale: 0.031, zero_point: 77, min: 5, max: 240 };
+
+    #[test]
+    fn windows_on_every_tier_and_thread_count() {
+        let plain = Pool2dDims {
+            batch: 2,
+            in_h: 9,
+            in_w: 11,
+            channels: 19,
+            out_h: 4,
+            out_w: 5,
+            kernel: [3, 3],
+            stride: [2, 2],
+            dilation: [1, 1],
+            pad_h: [0, 0],
+            pad_w: [0, 0],
+        };
+        for dims in [
+            plain,
+            Pool2dDims { out_h: 5, out_w: 6, pad_h: [1, 1], pad_w: [1, 1], ..plain },
+            // The last windows reach beyond the padding, as with `ceil_mode`.
+            Pool2dDims { out_h: 5, out_w: 6, pad_h: [1, 0], pad_w: [0, 1], ..plain },
+            Pool2dDims { out_h: 9, out_w: 11, stride: [1, 1], dilation: [2, 2], pad_h: [2, 2], pad_w: [2, 2], ..plain },
+            Pool2dDims { out_h: 1, out_w: 1, kernel: [9, 11], stride: [1, 1], channels: 130, ..plain },
+            Pool2dDims { in_h: 80, in_w: 120, out_h: 40, out_w: 60, kernel: [2, 2], channels: 64, ..plain },
+            // A window wholly on padding.
+            Pool2dDims { in_h: 1, in_w: 1, out_h: 2, out_w: 1, kernel: [1, 1], stride: [1, 1], pad_h: [1, 0], ..plain },
+        ] {
+            let input = bytes(1, dims.batch * dims.in_h * dims.in_w * dims.channels);
+            let len = dims.batch * dims.out_h * dims.out_w * dims.channels;
+            let (mut largest, mut means) = (Vec::new(), [Vec::new(), Vec::new()]);
+            for at in 0..len {
+                let (c, x, y) = (at % dims.channels, at / dims.channels % dims.out_w, at / dims.channels / dims.out_w % dims.out_h);
+                let image = at / dims.channels / dims.out_w / dims.out_h;
+                let (mut inside, mut padded) = (Vec::new(), 0);
+                for (i, j) in (0..dims.kernel[0]).flat_map(|i| (0..dims.kernel[1]).map(move |j| (i, j))) {
+                    let (iy, ix) = (y * dims.stride[0] + i * dims.dilation[0], x * dims.stride[1] + j * dims.dilation[1]);
+                    if iy >= dims.pad_h[0] + dims.in_h + dims.pad_h[1] || ix >= dims.pad_w[0] + dims.in_w + dims.pad_w[1] {
+                        continue;
+                    }
+                    padded += 1;
+                    let (iy, ix) = (iy.wrapping_sub(dims.pad_h[0]), ix.wrapping_sub(dims.pad_w[0]));
+                    if iy < dims.in_h && ix < dims.in_w {
+                        inside.push(input[((image * dims.in_h + iy) * dims.in_w + ix) * dims.channels + c]);
+                    }
+                }
+                largest.push(inside.iter().copied().max().unwrap_or(9));
+                let sum: i32 = inside.iter().map(|&x| i32::from(x) - 120).sum();
+                for (means, count) in means.iter_mut().zip([inside.len(), padded]) {
+                    let mean = (sum as f32 * (0.025 / (TO.scale * count.max(1) as f32))).round_ties_even() + 77.0;
+                    means.push(mean.clamp(5.0, 240.0) as u8);
+                }
+            }
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let mut output = vec![0; len];
+                    max_pool2d_u8(isa, &dims, 9, &input, &mut output).unwrap();
+                    assert_eq!(output, largest, "{} with {threads} threads, {dims:?}", isa.name());
+                    let quantized = QuantizedU8 { values: &input, zero_point: 120 };
+                    for (count, expect) in [(AverageCount::Inside, &means[0]), (AverageCount::WithPadding, &means[1])] {
+                        average_pool2d_u8(isa, &dims, count, 0.025, quantized, TO, &mut output).unwrap();
+                        assert_eq!(&output, expect, "{count:?}, {} with {threads} threads, {dims:?}", isa.name());
+                    }
+                    if dims.out_h == 1 && dims.kernel == [dims.in_h, dims.in_w] {
+                        output.fill(0);
+                        let sizes = [dims.batch, dims.in_h * dims.in_w, dims.channels];
+                        global_average_pool_u8(isa, sizes, 0.025, quantized, TO, &mut output).unwrap();
+                        assert_eq!(output, means[0], "{} with {threads} threads", isa.name());
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        let good = Pool2dDims {
+            batch: 1,
+            in_h: 2,
+            in_w: 2,
+            channels: 1,
+            out_h: 1,
+            out_w: 1,
+            kernel: [2, 2],
+            stride: [1, 1],
+            dilation: [1, 1],
+            pad_h: [0, 0],
+            pad_w: [0, 0],
+        };
+        let run = |dims: &Pool2dDims, scale, to| {
+            let input = QuantizedU8 { values: &[0; 4], zero_point: 0 };
+            average_pool2d_u8(Isa::best(), dims, AverageCount::Inside, scale, input, to, &mut [0])
+        };
+        assert!(run(&good, 1.0, TO).is_ok());
+        assert!(run(&Pool2dDims { stride: [0, 1], ..good }, 1.0, TO).is_err());
+        assert!(run(&Pool2dDims { kernel: [1 << 12, 1 << 12], ..good }, 1.0, TO).is_err());
+        assert!(run(&good, 0.0, TO).is_err());
+        assert!(run(&good, 1.0, OutputU8 { min: 9, max: 8, ..TO }).is_err());
+        assert!(max_pool2d_u8(Isa::best(), &good, 0, &[0; 3], &mut [0]).is_err());
+        let input = QuantizedU8 { values: &[0; 4], zero_point: 0 };
+        assert!(global_average_pool_u8(Isa::best(), [1, 2, 3], 1.0, input, TO, &mut [0; 3]).is_err());
+    }
+}

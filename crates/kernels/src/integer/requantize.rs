@@ -1,0 +1,207 @@
+//! From accumulators to what a kernel writes: `u8` again, floats, or the accumulators themselves.
+//!
+//! In: `i32` sums of integer products; out: [`Sink`]. Kernels call [`Finish`] with the sums still in registers.
+//! To add a kind of output: a variant of [`Sink`] and its [`Finish`].
+
+use crate::Clamp;
+use crate::error::{Error, ErrorKind, Result, expect_len};
+use crate::simd::{Limits, Simd, WIDTH};
+
+/// Quantized activations: the integer `q` stands for `scale * (q - zero_point)`, with a scale that kernels do not need.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QuantizedU8<'a> {
+    /// The integers.
+    pub values: &'a [u8],
+    /// The integer that stands for zero; padding reads as this.
+    pub zero_point: u8,
+}
+
+/// How accumulators become `u8`:
+/// `clamp(round_half_to_even(f32(sum) * multipliers[c]) + zero_point, min, max)`, as ONNX Runtime and XNNPACK do.
+///
+/// A fused ReLU is a `min` of at least `zero_point`, a ReLU6 also a `max`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Requantize<'a> {
+    /// `input scale * weight scale / output scale` per output channel, or one for all: finite, not negative.
+    pub multipliers: &'a [f32],
+    /// The output's zero point, which may lie outside of `min..=max`.
+    pub zero_point: u8,
+    /// The smallest output.
+    pub min: u8,
+    /// The largest output.
+    pub max: u8,
+}
+
+impl Requantize<'_> {
+    fn check(&self, channels: usize) -> Result<()> {
+        if self.min > self.max {
+            return Err(Error::value(format!("requantization: {}..={} is empty", self.min, self.max)));
+        }
+        check_factors("multipliers of requantization", self.multipliers, channels)
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits::new(self.zero_point, self.min, self.max)
+    }
+}
+
+/// How accumulators become floats: `clamp(f32(sum) * scales[c] + bias[c])`, product and sum rounded one by one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dequantize<'a> {
+    /// `input scale * weight scale` per output channel, or one for all: finite, not negative.
+    pub scales: &'a [f32],
+    /// Per output channel; nothing is added if absent.
+    pub bias: Option<&'a [f32]>,
+    /// A fused activation.
+    pub clamp: Clamp,
+}
+
+/// What a kernel makes of its accumulators, and where it goes.
+#[derive(Debug)]
+pub enum Sink<'a> {
+    /// Quantized activations.
+    U8(&'a Requantize<'a>, &'a mut [u8]),
+    /// Floats, for the last layer or for dynamic quantization.
+    F32(&'a Dequantize<'a>, &'a mut [f32]),
+    /// The accumulators, as ONNX's `ConvInteger` and `MatMulInteger`.
+    I32(&'a mut [i32]),
+}
+
+/// Fails unless there is one factor or one per channel, each finite and not negative.
+fn check_factors(what: &str, factors: &[f32], channels: usize) -> Result<()> {
+    if factors.len() != 1 && factors.len() != channels {
+        return Err(Error::new(ErrorKind::Length, format!("{what}: {} for {channels} channels", factors.len())));
+    }
+    match factors.iter().find(|factor| !(**factor >= 0.0 && **factor < f32::INFINITY)) {
+        Some(factor) => Err(Error::value(format!("{what}: {factor} is no finite number of at least zero"))),
+        None => Ok(()),
+    }
+}
+
+impl Sink<'_> {
+    /// Fails unless the output has `len` elements and every factor serves `channels` channels.
+    pub(super) fn check(&self, what: &str, channels: usize, len: usize) -> Result<()> {
+        match self {
+            Self::U8(requantize, output) => {
+                requantize.check(channels)?;
+                expect_len(what, output.len(), len)
+            }
+            Self::F32(dequantize, output) => {
+                check_factors("scales of dequantization", dequantize.scales, channels)?;
+                if let Some(bias) = dequantize.bias {
+                    expect_len("bias of dequantization", bias.len(), channels)?;
+                }
+                expect_len(what, output.len(), len)
+            }
+            Self::I32(output) => expect_len(what, output.len(), len),
+        }
+    }
+
+    /// Runs `kernel` with this output.
+    pub(super) fn run(self, kernel: impl Into) {
+        match self {
+            Self::U8(requantize, output) => kernel.run(*requantize, output),
+            Self::F32(dequantize, output) => kernel.run(*dequantize, output),
+            Self::I32(output) => kernel.run(Accumulators, output),
+        }
+    }
+}
+
+/// A kernel that is compiled once per kind of output.
+pub(super) trait Into {
+    /// Computes `output`, whose length has been checked.
+    fn run<F: Finish>(self, finish: F, output: &mut [F::Output]);
+}
+
+/// The last step of a kernel.
+pub(super) trait Finish: Copy + Send + Sync {
+    /// What is written.
+    type Output: Copy + Default + Send;
+
+    /// The numbers of `channels` channels from `first` on, at most `V` vectors of them.
+    fn factors<const V: usize>(&self, first: usize, channels: usize) -> Factors<V>;
+
+    /// Writes `V` vectors of channels.
+    fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[Self::Output; WIDTH]; V]);
+}
+
+/// Numbers per channel, of `V` vectors of channels; zero where channels end.
+#[derive(Clone, Copy)]
+pub(super) struct Factors<const V: usize> {
+    scales: [[f32; WIDTH]; V],
+    bias: [[f32; WIDTH]; V],
+}
+
+/// `len` numbers from `first` on in vectors; a single number serves all.
+#[inline(always)]
+fn vectors<const V: usize>(numbers: &[f32], first: usize, len: usize) -> [[f32; WIDTH]; V] {
+    if let [number] = numbers {
+        return [[*number; WIDTH]; V];
+    }
+    let mut vectors = [[0.0; WIDTH]; V];
+    vectors.as_flattened_mut()[..len].copy_from_slice(&numbers[first..][..len]);
+    vectors
+}
+
+impl Finish for Requantize<'_> {
+    type Output = u8;
+
+    #[inline(always)]
+    fn factors<const V: usize>(&self, first: usize, channels: usize) -> Factors<V> {
+        Factors { scales: vectors(self.multipliers, first, channels), bias: [[0.0; WIDTH]; V] }
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[u8; WIDTH]; V]) {
+        let mut multipliers = [simd.load_floats(&factors.scales[0]); V];
+        for v in 1..V {
+            multipliers[v] = simd.load_floats(&factors.scales[v]);
+        }
+        simd.requantize(sums, multipliers, self.limits(), to);
+    }
+}
+
+impl Finish for Dequantize<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn factors<const V: usize>(&self, first: usize, channels: usize) -> Factors<V> {
+        let bias = self.bias.map_or([[0.0; WIDTH]; V], |bias| {
+            let mut vectors = [[0.0; WIDTH]; V];
+            vectors.as_flattened_mut()[..channels].copy_from_slice(&bias[first..][..channels]);
+            vectors
+        });
+        Factors { scales: vectors(self.scales, first, channels), bias }
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[f32; WIDTH]; V]) {
+        for v in 0..V {
+            let mut integers = [0; WIDTH];
+            simd.store_sums(sums[v], &mut integers);
+            for (i, sum) in integers.into_iter().enumerate() {
+                to[v][i] = self.clamp.apply(sum as f32 * factors.scales[v][i] + factors.bias[v][i]);
+            }
+        }
+    }
+}
+
+/// Nothing is done to the sums.
+#[derive(Clone, Copy)]
+pub(super) struct Accumulators;
+
+impl Finish for Accumulators {
+    type Output = i32;
+
+    #[inline(always)]
+    fn factors<const V: usize>(&self, _: usize, _: usize) -> Factors<V> {
+        Factors { scales: [[0.0; WIDTH]; V], bias: [[0.0; WIDTH]; V] }
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], _: &Factors<V>, to: &mut [[i32; WIDTH]; V]) {
+        for v in 0..V {
+            simd.store_sums(sums[v], &mut to[v]);
+        }
+    }
+}
