@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use fewbit::data::{DataArg, DataOptions, Sample};
-use fewbit::{Executable, Network};
+use fewbit::{Arithmetic, Executable, Network};
 use fewbit_runtime::session::Workspace;
 use fewbit_tensor::{DType, Tensor};
 
@@ -19,7 +19,7 @@ const WARM_UP: usize = 3;
 
 pub(crate) fn serve(model: &Path, threads: usize, npz: Option<&PathBuf>) -> Result<()> {
     let network = Network::load(model, &[])?;
-    let executable = network.executable()?;
+    let executable = network.executable(Arithmetic::Integer)?;
     let sample = match npz {
         Some(npz) => {
             let options = DataOptions { limit: Some(1), ..DataOptions::default() };

@@ -10,7 +10,7 @@ use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::{Dim, Graph, Layout, Op, TensorType, ValueId};
 use fewbit_passes::layout::{Interface, convert_layout, permutation};
 use fewbit_runtime::evaluate;
-use fewbit_runtime::session::{Session, SessionOptions, TapView, Workspace};
+use fewbit_runtime::session::{Arithmetic, Session, SessionOptions, TapView, Workspace};
 use fewbit_tensor::{DType, Granularity, QuantParams, QuantScheme, Rounding, ScaleKind, Tensor};
 
 use crate::data::{InputSpec, Sample};
@@ -37,13 +37,13 @@ struct Port {
 
 impl Executable {
     /// Compiles a graph. Its values keep their ids and names.
-    pub fn new(graph: &Graph) -> Result<Self> {
+    pub fn new(graph: &Graph, arithmetic: Arithmetic) -> Result<Self> {
         let mut graph = graph.clone();
         let inputs = graph.inputs.iter().map(|v| port(&graph, *v, input_params(&graph, *v))).collect();
         let outputs = graph.outputs.iter().map(|v| port(&graph, *v, output_params(&graph, *v))).collect();
         let converted = convert_layout(&mut graph, Layout::ChannelsLast, Interface::Keep, &mut fewbit_passes::Notes::default())
             .map_err(|e| Error::network(e.to_string()))?;
-        let session = Session::new(&graph, SessionOptions::default()).map_err(|e| Error::network(e.to_string()))?;
+        let session = Session::new(&graph, SessionOptions { arithmetic, ..SessionOptions::default() }).map_err(|e| Error::network(e.to_string()))?;
         Ok(Self { session, graph, inputs, outputs, permuted: converted.permuted })
     }
 
@@ -55,6 +55,11 @@ impl Executable {
     /// Whether a value is in another order than in the graph that was compiled.
     pub fn is_permuted(&self, value: ValueId) -> bool {
         self.permuted.contains(&value)
+    }
+
+    /// Whether a value can be tapped.
+    pub fn can_tap(&self, value: ValueId) -> bool {
+        self.session.can_tap(value)
     }
 
     /// What data its inputs want, integers that stand for real numbers as those.

@@ -38,6 +38,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use executable::Executable;
 pub use fewbit_ir as ir;
 pub use fewbit_quantize as quantize;
+pub use fewbit_runtime::session::Arithmetic;
 pub use fewbit_tensor as tensor;
 pub use model_file::{Format, ModelFile, load};
 pub use network::Network;

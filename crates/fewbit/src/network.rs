@@ -7,7 +7,7 @@ use fewbit_passes::{Notes, canonicalize};
 use fewbit_quantize::calibrate::{Executor, Requests, Tap, calibrate};
 use fewbit_quantize::observe::{AxisOrder, Sample as Observed};
 use fewbit_quantize::{PlanParams, QuantPlan, Recipe, Statistics, TargetSet};
-use fewbit_runtime::session::Workspace;
+use fewbit_runtime::session::{Arithmetic, Workspace};
 
 use crate::data::{DataArg, DataOptions, DataSource};
 use crate::executable::Executable;
@@ -40,9 +40,9 @@ impl Network {
         &self.file.model.graph
     }
 
-    /// Compiles it for running in float.
-    pub fn executable(&self) -> Result<Executable> {
-        Executable::new(self.graph()).map_err(|e| e.at(self.file.path.display()))
+    /// Compiles it.
+    pub fn executable(&self, arithmetic: Arithmetic) -> Result<Executable> {
+        Executable::new(self.graph(), arithmetic).map_err(|e| e.at(self.file.path.display()))
     }
 
     /// Opens data for its inputs.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fewbit::Network;
+use fewbit::{Arithmetic, Network};
 use fewbit::data::Shard;
 use fewbit::network::complete_requests;
 use fewbit::write_file::{check_output, write_file};
@@ -48,7 +48,7 @@ pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     check_output(&a.output, a.overwrite.existing())?;
     let network = Network::load(&a.model, &a.network.input_shape)?;
     let plan = a.recipe.plan(&network, "static_wi8_ai8", false)?;
-    let executable = network.executable()?;
+    let executable = network.executable(Arithmetic::Float)?;
     let data = network.open_data(&executable, &data_args(&a.data)?, &a.images.options(a.samples, a.shard)?)?;
     println!("{}", data.describe());
     let requests = complete_requests(&plan, network.graph())?;

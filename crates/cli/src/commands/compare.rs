@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fewbit::evaluate::evaluate;
 use fewbit::kept_outputs::KeptOutputs;
-use fewbit::{Error, Network};
+use fewbit::{Arithmetic, Error, Network};
 
 use crate::Outcome;
 use crate::flags::{NetworkFlags, PreprocessFlags, data_args};
@@ -40,8 +40,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     let reference = Network::load(&a.reference, &a.network.input_shape)?;
-    let executable = reference.executable()?;
-    let other = Network::load(&a.other, &[])?.executable()?;
+    let executable = reference.executable(Arithmetic::Float)?;
+    let other = Network::load(&a.other, &[])?.executable(Arithmetic::Integer)?;
     let data = reference.open_data(&executable, &data_args(&a.data)?, &a.images.options(a.samples, None)?)?;
     let result = evaluate(&executable, &other, &data, a.network.threads(), &Stderr::new(), &KeptOutputs::default())?;
     if a.json {

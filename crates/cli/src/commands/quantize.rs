@@ -12,7 +12,7 @@ use fewbit::network::read_statistics;
 use fewbit::quantize::{QuantPlan, Statistics};
 use fewbit::report::{Report, float_nodes, peak_memory, quantized_nodes};
 use fewbit::write_file::{check_output, write_file};
-use fewbit::{Error, Executable, Format, Network, Result};
+use fewbit::{Arithmetic, Error, Executable, Format, Network, Result};
 
 use crate::Outcome;
 use crate::flags::{NetworkFlags, OverwriteFlags, PreprocessFlags, RecipeFlags, data_args};
@@ -98,7 +98,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let job = Job { a, network, progress: Stderr::new(), outputs: KeptOutputs::default() };
     let default = if a.calibrate.is_empty() && a.stats.is_empty() { WITHOUT_DATA } else { WITH_DATA };
     let plan = a.recipe.plan(&job.network, default, a.io.io() != Io::Float32)?;
-    let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable()?) };
+    let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable(Arithmetic::Float)?) };
     let statistics = job.statistics(&plan, float.as_ref())?;
     let quantized = job.network.quantize(&plan, statistics.as_ref())?;
     let options = LowerOptions { format, io: a.io.io(), unsigned_onnx: a.recipe.wants_unsigned_activations()? };
@@ -197,5 +197,5 @@ impl Job<'_> {
 }
 
 fn reopen(path: &Path) -> Result<Executable> {
-    Network::load(path, &[])?.executable()
+    Network::load(path, &[])?.executable(Arithmetic::Integer)
 }

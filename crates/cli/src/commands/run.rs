@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fewbit::Network;
+use fewbit::{Arithmetic, Network};
 use fewbit::answers::run_samples;
 use fewbit::write_file::{check_output, write_file};
 
@@ -44,7 +44,7 @@ pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
         check_output(output, a.overwrite.existing())?;
     }
     let network = Network::load(&a.model, &a.network.input_shape)?;
-    let executable = network.executable()?;
+    let executable = network.executable(Arithmetic::Integer)?;
     let data = network.open_data(&executable, &data_args(&a.data)?, &a.images.options(a.samples, None)?)?;
     println!("{}", data.describe());
     let answers = run_samples(&executable, &data, a.network.threads(), &Stderr::new())?;

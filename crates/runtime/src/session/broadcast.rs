@@ -83,19 +83,17 @@ impl Broadcast {
         }
     }
 
-    pub(super) fn run(
+    /// Calls `kernel` for each run with its operands and its part of the result.
+    pub(super) fn run<T: Copy>(
         &self,
-        isa: Isa,
-        op: kernels::Binary,
-        lhs: &[f32],
-        rhs: &[f32],
-        clamp: Clamp,
-        out: &mut [f32],
+        lhs: &[T],
+        rhs: &[T],
+        out: &mut [T],
+        mut kernel: impl FnMut(Operand<'_, T>, Operand<'_, T>, &mut [T]) -> kernels::Result<()>,
     ) -> kernels::Result<()> {
         let mut result = Ok(());
         self.each(&mut |i, [l, r]| {
-            let out = &mut out[i * self.run..][..self.run];
-            result = kernels::binary(isa, op, self.operand(0, lhs, l), self.operand(1, rhs, r), clamp, out);
+            result = kernel(self.operand(0, lhs, l), self.operand(1, rhs, r), &mut out[i * self.run..][..self.run]);
             result.is_ok()
         });
         result
@@ -121,7 +119,7 @@ impl Broadcast {
         result
     }
 
-    fn operand<'a>(&self, side: usize, data: &'a [f32], at: usize) -> Operand<'a> {
+    fn operand<'a, T: Copy>(&self, side: usize, data: &'a [T], at: usize) -> Operand<'a, T> {
         match self.sides[side] {
             Side::Full => Operand::Full(&data[at..][..self.run]),
             Side::Scalar => Operand::Scalar(data[at]),

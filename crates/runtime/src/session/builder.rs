@@ -10,9 +10,10 @@ use fewbit_tensor::{DType, Tensor, element_count};
 use super::arena::{self, Lifetime};
 use super::compile::Program;
 use super::facts::Facts;
+use super::integer::IntegerKernel;
 use super::kernel::Kernel;
 use super::lower::lower;
-use super::plan::{Plan, Slot, SlotId, Step, Storage};
+use super::plan::{Plan, Slot, SlotId, Step, Storage, room};
 use crate::{Error, ErrorKind, Result};
 
 /// A plan in the making.
@@ -46,6 +47,11 @@ impl<'a> Builder<'a> {
                 };
                 return Err(Error::new(ErrorKind::Input, format!("{why}: it cannot be tapped")));
             }
+            if program.integers.is_hidden(*tap) {
+                let message =
+                    format!("value '{}' is not computed on its own, but in integers: it cannot be tapped", graph.value(*tap).name);
+                return Err(Error::new(ErrorKind::Input, message));
+            }
             kept[tap.index()] = true;
         }
         for output in &graph.outputs {
@@ -71,7 +77,7 @@ impl<'a> Builder<'a> {
         for id in std::mem::take(&mut self.order) {
             let node = self.program.graph.node(id);
             let folded = node.outputs.iter().all(|v| self.facts.folded(*v).is_some());
-            if !self.absorbed[id.index()] && !folded {
+            if !self.absorbed[id.index()] && !self.program.integers.is_absorbed(id) && !folded {
                 lower(&mut self, id, node).map_err(|e| e.at(node))?;
             }
         }
@@ -229,9 +235,36 @@ impl<'a> Builder<'a> {
 
     /// A new slot in the arena for floats that are no value of the graph.
     pub(super) fn temporary(&mut self, shape: Vec<usize>) -> Result<SlotId> {
+        self.room(DType::F32, shape)
+    }
+
+    /// A new slot in the arena for integers that are held as `u8`.
+    pub(super) fn held_output(&mut self, value: ValueId) -> Result<SlotId> {
+        let name = &self.program.graph.value(value).name;
+        let unknown = || Error::new(ErrorKind::Shape, format!("the type of '{name}' is not known"));
+        let (dtype, shape) = self.dtype(value).zip(self.facts.shape(value)).ok_or_else(unknown)?;
+        let id = self.room(dtype, shape)?;
+        self.slot_of[value.index()] = Some(id);
+        Ok(id)
+    }
+
+    /// The slot of integers as they are held: `i8` from outside are brought into the arena first.
+    pub(super) fn held(&mut self, node: NodeId, value: ValueId) -> Result<SlotId> {
+        let slot = self.slot(value)?;
+        let Slot { dtype, storage, .. } = &self.slots[slot.0];
+        if *dtype != Some(DType::I8) || matches!(storage, Storage::Arena(_)) {
+            return Ok(slot);
+        }
+        let held = self.held_output(value)?;
+        self.emit(node, Kernel::Integer(IntegerKernel::Hold), vec![Some(slot)], vec![held]);
+        Ok(held)
+    }
+
+    /// A new slot in the arena.
+    pub(super) fn room(&mut self, dtype: DType, shape: Vec<usize>) -> Result<SlotId> {
         let len = element_count(&shape).ok_or_else(|| Error::new(ErrorKind::Limit, format!("the shape {shape:?} overflows")))?;
-        let id = self.push(Some(DType::F32), Some(shape), Storage::Arena(self.buffers.len()));
-        self.buffers.push(len);
+        let id = self.push(Some(dtype), Some(shape), Storage::Arena(self.buffers.len()));
+        self.buffers.push(room(Some(dtype), len));
         Ok(id)
     }
 

@@ -8,6 +8,8 @@ use fewbit_ir::{Definition, Graph, NodeId, Op, Use, ValueId};
 use fewbit_kernels::Isa;
 use fewbit_tensor::{DType, Tensor};
 
+use super::Arithmetic;
+use super::integer::Integers;
 use super::pack::{Packed, pack};
 use crate::{Error, ErrorKind, Result, evaluate};
 
@@ -22,18 +24,24 @@ pub(super) struct Program {
     pub(super) uses: Vec<Vec<Use>>,
     /// Packed weights by [`NodeId::index`].
     pub(super) packed: Vec<Option<Packed>>,
+    /// What is computed in integers.
+    pub(super) integers: Integers,
     /// The instructions that kernels use.
     pub(super) isa: Isa,
 }
 
 impl Program {
-    pub(super) fn new(graph: &Graph) -> Result<Self> {
+    pub(super) fn new(graph: &Graph, arithmetic: Arithmetic) -> Result<Self> {
         let isa = Isa::detect().map_err(|e| Error::new(ErrorKind::Value, e.to_string()))?;
         let mut graph = graph.clone();
-        let order = fold_constants(&mut graph)?;
+        let integers = match arithmetic {
+            Arithmetic::Float => Integers::default(),
+            Arithmetic::Integer => Integers::new(&graph, &graph.topological_order()?, &graph.uses())?,
+        };
+        let order = fold_constants(&mut graph, &integers)?;
         let uses = graph.uses();
         let mut packed = vec![None; graph.node_capacity()];
-        for &id in &order {
+        for &id in order.iter().filter(|id| !integers.is_claimed(**id)) {
             let node = graph.node(id);
             packed[id.index()] = pack(&graph, node).map_err(|e| e.at(node))?;
         }
@@ -41,14 +49,14 @@ impl Program {
             drop_packed_constants(&mut graph, &uses, &packed);
         }
         align_constants(&mut graph)?;
-        Ok(Self { graph, order, uses, packed, isa })
+        Ok(Self { graph, order, uses, packed, integers, isa })
     }
 }
 
 /// Evaluates the nodes that depend on constants alone; returns the others in topological order.
 ///
 /// A node that cannot be evaluated stays, and its error appears when it is run: nothing may depend on it.
-fn fold_constants(graph: &mut Graph) -> Result<Vec<NodeId>> {
+fn fold_constants(graph: &mut Graph, integers: &Integers) -> Result<Vec<NodeId>> {
     let mut left = Vec::new();
     for id in graph.topological_order()? {
         let node = graph.node(id);
@@ -58,7 +66,7 @@ fn fold_constants(graph: &mut Graph) -> Result<Vec<NodeId>> {
         }
         let inputs: Option<Vec<Option<Tensor>>> =
             node.inputs.iter().map(|v| v.map(|v| graph.constant(v).cloned()).map_or(Some(None), |t| t.map(Some))).collect();
-        match inputs.filter(|i| !i.is_empty()).map(|inputs| evaluate(&node.op, &inputs, node.outputs.len())) {
+        match inputs.filter(|i| !i.is_empty() && !integers.is_absorbed(id)).map(|inputs| evaluate(&node.op, &inputs, node.outputs.len())) {
             Some(Ok(tensors)) => {
                 let outputs = node.outputs.clone();
                 for (output, tensor) in outputs.into_iter().zip(tensors) {

@@ -53,13 +53,13 @@ impl StridedCopy {
     }
 
     /// Copies. The slices have the lengths that the copy was made for.
-    pub(super) fn run(&self, from: &[f32], to: &mut [f32]) {
+    pub(super) fn run<T: Copy>(&self, from: &[T], to: &mut [T]) {
         if !self.sizes.contains(&0) {
             self.axis(0, from, self.from.start, to, self.to.start);
         }
     }
 
-    fn axis(&self, axis: usize, from: &[f32], mut at: usize, to: &mut [f32], mut into: usize) {
+    fn axis<T: Copy>(&self, axis: usize, from: &[T], mut at: usize, to: &mut [T], mut into: usize) {
         let Some(&size) = self.sizes.get(axis) else {
             to[into] = from[at];
             return;

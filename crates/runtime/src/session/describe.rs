@@ -71,7 +71,7 @@ impl Session {
         ScheduledStep {
             node: node.name.clone(),
             op: node.op.name().to_owned(),
-            kernel: step.kernel.name(),
+            kernel: step.kernel.name(self.program.isa),
             inputs: step.inputs.iter().flatten().map(tensor).collect(),
             outputs: step.outputs.iter().map(tensor).collect(),
             in_place: step.in_place.is_some(),
@@ -90,7 +90,7 @@ fn describe_slot(slot: &Slot) -> ScheduledTensor {
         Storage::Input(_) => Place::Input,
         Storage::Constant(_) => Place::Constant,
         Storage::Heap(_) => Place::Heap,
-        Storage::Arena(offset) => Place::Arena { offset: offset * size_of::<f32>(), bytes: slot.len() * size_of::<f32>() },
+        Storage::Arena(offset) => Place::Arena { offset: offset * size_of::<f32>(), bytes: slot.room() * size_of::<f32>() },
     };
     ScheduledTensor { ty, place }
 }

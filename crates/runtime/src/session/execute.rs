@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 
 use fewbit_ir::ValueId;
-use fewbit_tensor::Tensor;
+use fewbit_tensor::{DType, Tensor};
 
 use super::compile::Program;
-use super::kernel::{Kernel, Operands};
+use super::kernel::{Kernel, Operands, Target};
 use super::plan::{Plan, Slot, SlotId, Step, Storage};
 use super::{TapView, Workspace};
 use crate::{Error, ErrorKind, Result, evaluate};
@@ -60,9 +60,10 @@ impl Run<'_> {
             kernel => {
                 let [output] = step.outputs[..] else { return Err(missing()) };
                 let output = &self.plan.slots[output.0];
-                let (Storage::Arena(start), len) = (&output.storage, output.len()) else { return Err(missing()) };
+                let (Storage::Arena(start), room, len) = (&output.storage, output.room(), output.len()) else { return Err(missing()) };
                 let (before, rest) = self.workspace.arena[self.base..].split_at_mut(*start);
-                let (output, after) = rest.split_at_mut(len);
+                let (memory, after) = rest.split_at_mut(room);
+                let output = Target { memory, len };
                 let memory = Memory {
                     slots: &self.plan.slots,
                     step,
@@ -70,7 +71,7 @@ impl Run<'_> {
                     heap: &self.workspace.heap,
                     before,
                     after,
-                    skipped: start + len,
+                    skipped: start + room,
                 };
                 kernel.run(self.program.isa, &memory, step.in_place, output)
             }
@@ -98,8 +99,15 @@ impl Run<'_> {
     fn show(&self, taps: &[(ValueId, SlotId)], sink: Sink<'_>) -> Result<()> {
         for &(value, id) in taps {
             let slot = &self.plan.slots[id.0];
+            let held;
             let view = match &slot.storage {
-                Storage::Arena(start) => TapView::of_floats(slot.shape.as_deref().ok_or_else(missing)?, self.floats(*start, slot)),
+                Storage::Arena(start) if slot.dtype == Some(DType::F32) => {
+                    TapView::of_floats(slot.shape.as_deref().ok_or_else(missing)?, self.floats(*start, slot))
+                }
+                Storage::Arena(_) => {
+                    held = self.tensor(id)?;
+                    TapView::of_tensor(slot.shape.as_deref().unwrap_or_default(), &held)
+                }
                 Storage::Input(_) | Storage::Constant(_) | Storage::Heap(_) => {
                     let tensor = self.stored(slot).ok_or_else(missing)?;
                     TapView::of_tensor(slot.shape.as_deref().unwrap_or(tensor.shape()), tensor)
@@ -133,7 +141,14 @@ impl Run<'_> {
     fn tensor(&self, id: SlotId) -> Result<Tensor> {
         let slot = &self.plan.slots[id.0];
         match (&slot.storage, &slot.shape) {
-            (Storage::Arena(start), Some(shape)) => Ok(Tensor::from_vec(shape.as_slice(), self.floats(*start, slot).to_vec())?),
+            (Storage::Arena(start), Some(shape)) => match slot.dtype {
+                Some(dtype @ (DType::U8 | DType::I8)) => {
+                    let held = &bytemuck::cast_slice(&self.workspace.arena[self.base + start..][..slot.room()])[..slot.len()];
+                    let mask = if dtype == DType::I8 { 0x80 } else { 0 };
+                    Ok(Tensor::new(dtype, shape.as_slice(), held.iter().map(|q: &u8| q ^ mask).collect::<Vec<u8>>())?)
+                }
+                _ => Ok(Tensor::from_vec(shape.as_slice(), self.floats(*start, slot).to_vec())?),
+            },
             _ => {
                 let tensor = self.stored(slot).ok_or_else(missing)?;
                 match &slot.shape {
@@ -159,19 +174,48 @@ struct Memory<'a> {
     skipped: usize,
 }
 
-impl Operands for Memory<'_> {
-    fn floats(&self, index: usize) -> Result<Cow<'_, [f32]>> {
-        let slot = self.step.inputs.get(index).copied().flatten().map(|id| &self.slots[id.0]).ok_or_else(missing)?;
+impl Memory<'_> {
+    fn slot(&self, index: usize) -> Result<&Slot> {
+        self.step.inputs.get(index).copied().flatten().map(|id| &self.slots[id.0]).ok_or_else(missing)
+    }
+
+    /// The part of the arena that a slot takes, if it lies there.
+    fn room(&self, slot: &Slot) -> Result<Option<&[f32]>> {
+        let Storage::Arena(start) = slot.storage else { return Ok(None) };
+        let (part, start) = if start < self.skipped { (self.before, start) } else { (self.after, start - self.skipped) };
+        part.get(start..start + slot.room()).map(Some).ok_or_else(missing)
+    }
+
+    fn stored<'s>(&'s self, slot: &'s Slot) -> Result<&'s Tensor> {
         let tensor = match &slot.storage {
-            Storage::Arena(start) => {
-                let (part, start) = if *start < self.skipped { (self.before, *start) } else { (self.after, start - self.skipped) };
-                return part.get(start..start + slot.len()).map(Cow::Borrowed).ok_or_else(missing);
-            }
+            Storage::Arena(_) => None,
             Storage::Input(i) => self.inputs.get(*i),
             Storage::Constant(tensor) => Some(tensor),
             Storage::Heap(i) => self.heap[*i].as_ref(),
         };
-        Ok(tensor.ok_or_else(missing)?.elements::<f32>()?)
+        tensor.ok_or_else(missing)
+    }
+}
+
+impl Operands for Memory<'_> {
+    fn floats(&self, index: usize) -> Result<Cow<'_, [f32]>> {
+        let slot = self.slot(index)?;
+        match self.room(slot)? {
+            Some(floats) => Ok(Cow::Borrowed(floats)),
+            None => Ok(self.stored(slot)?.elements::<f32>()?),
+        }
+    }
+
+    fn bytes(&self, index: usize) -> Result<&[u8]> {
+        let slot = self.slot(index)?;
+        match self.room(slot)? {
+            Some(room) => Ok(&bytemuck::cast_slice(room)[..slot.len()]),
+            None => Ok(self.stored(slot).map(Tensor::bytes)?),
+        }
+    }
+
+    fn tensor(&self, index: usize) -> Result<&Tensor> {
+        self.stored(self.slot(index)?)
     }
 
     fn has(&self, index: usize) -> bool {

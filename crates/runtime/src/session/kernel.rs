@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use fewbit_kernels as kernels;
 use fewbit_kernels::{Clamp, Isa};
+use fewbit_tensor::Tensor;
 
 use super::broadcast::Broadcast;
 use super::copy::StridedCopy;
 use super::fake_quantize::FakeQuantize;
+use super::integer::IntegerKernel;
 use crate::{Error, ErrorKind, Result};
 
 /// The work of one step.
@@ -49,6 +51,8 @@ pub(super) enum Kernel {
     LayerNorm { rows: usize, columns: usize, epsilon: f32 },
     /// `[x]`
     Permute { shape: Vec<usize>, permutation: Vec<usize> },
+    /// Works on integers.
+    Integer(IntegerKernel),
     /// Any number of inputs, each copied to its places; the rest of the output is filled first.
     Copy { fill: Option<f32>, parts: Vec<StridedCopy> },
 }
@@ -57,14 +61,37 @@ pub(super) enum Kernel {
 pub(super) trait Operands {
     /// The elements of the input at `index`.
     fn floats(&self, index: usize) -> Result<Cow<'_, [f32]>>;
+    /// The integers of the input at `index`, which are held as `u8`.
+    fn bytes(&self, index: usize) -> Result<&[u8]>;
+    /// The input at `index`, which is no value of the arena.
+    fn tensor(&self, index: usize) -> Result<&Tensor>;
     /// Whether the node has an input at `index`.
     fn has(&self, index: usize) -> bool;
 }
 
+/// What a kernel writes.
+pub(super) struct Target<'a> {
+    /// The output's place in the arena.
+    pub(super) memory: &'a mut [f32],
+    /// Elements of the output.
+    pub(super) len: usize,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn floats(self) -> &'a mut [f32] {
+        &mut self.memory[..self.len]
+    }
+
+    pub(super) fn bytes(self) -> &'a mut [u8] {
+        &mut bytemuck::cast_slice_mut(self.memory)[..self.len]
+    }
+}
+
 impl Kernel {
     /// The name under which a schedule lists it.
-    pub(super) fn name(&self) -> &'static str {
+    pub(super) fn name(&self, isa: Isa) -> &'static str {
         match self {
+            Self::Integer(kernel) => kernel.name(isa),
             Self::Evaluate => "evaluate",
             Self::Alias => "alias",
             Self::Conv { .. } => "conv2d",
@@ -89,6 +116,7 @@ impl Kernel {
         match self {
             Self::Conv { dims, .. } | Self::ConvTranspose { dims, .. } => dims.macs(),
             Self::Dense { macs, .. } => *macs,
+            Self::Integer(kernel) => kernel.macs(),
             Self::Matmul { dims, batch, .. } => [dims.m, dims.k, dims.n].iter().fold(batch.batch, |n, &size| n.saturating_mul(size)),
             _ => 0,
         }
@@ -105,9 +133,15 @@ impl Kernel {
     }
 
     /// Fills `output`. With `in_place`, `output` holds that input, which is not to be asked for.
-    pub(super) fn run(&self, isa: Isa, inputs: &impl Operands, in_place: Option<usize>, output: &mut [f32]) -> Result<()> {
+    pub(super) fn run(&self, isa: Isa, inputs: &impl Operands, in_place: Option<usize>, output: Target<'_>) -> Result<()> {
+        if let Self::Integer(kernel) = self {
+            return kernel.run(isa, inputs, output)?.map_err(|e| kernel_error(&e));
+        }
+        let output = output.floats();
         let done = match self {
-            Self::Evaluate | Self::Alias => return Err(Error::new(ErrorKind::Graph, "the step has no slices to work on")),
+            Self::Evaluate | Self::Alias | Self::Integer(_) => {
+                return Err(Error::new(ErrorKind::Graph, "the step has no slices to work on"));
+            }
             Self::Conv { weights, dims, clamp } => weights.run(isa, dims, *clamp, &inputs.floats(0)?, output),
             Self::ConvTranspose { weights, dims, clamp } => weights.run(isa, dims, *clamp, &inputs.floats(0)?, output),
             Self::Dense { weights, m, clamp, .. } => weights.run(isa, *m, *clamp, &inputs.floats(0)?, output),
@@ -122,7 +156,9 @@ impl Kernel {
             Self::Binary { op, broadcast, clamp } => match in_place {
                 Some(0) => broadcast.run_in_place(isa, *op, &inputs.floats(1)?, false, *clamp, output),
                 Some(_) => broadcast.run_in_place(isa, *op, &inputs.floats(0)?, true, *clamp, output),
-                None => broadcast.run(isa, *op, &inputs.floats(0)?, &inputs.floats(1)?, *clamp, output),
+                None => {
+                    broadcast.run(&inputs.floats(0)?, &inputs.floats(1)?, output, |a, b, out| kernels::binary(isa, *op, a, b, *clamp, out))
+                }
             },
             Self::FakeQuantize(q) if in_place.is_some() => q.run_in_place(isa, output),
             Self::FakeQuantize(q) => q.run(isa, &inputs.floats(0)?, output),

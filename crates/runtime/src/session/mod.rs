@@ -50,6 +50,7 @@ mod describe;
 mod execute;
 mod facts;
 mod fake_quantize;
+mod integer;
 mod interface;
 mod kernel;
 mod lower;
@@ -76,12 +77,24 @@ use compile::Program;
 pub struct SessionOptions {
     /// How many plans are kept, the least recently used going first; at least one is.
     pub plans: usize,
+    /// How what stands between dequantizers and quantizers is computed.
+    pub arithmetic: Arithmetic,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { plans: 16 }
+        Self { plans: 16, arithmetic: Arithmetic::Float }
     }
+}
+
+/// How a graph in QDQ form is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// As the graph says: in floats, rounded where it quantizes.
+    Float,
+    /// In integers where there is an integer form, see [`ScheduledStep::kernel`]. What an integer operator has absorbed
+    /// cannot be tapped; the dequantized result can.
+    Integer,
 }
 
 /// A graph made ready to run. See the [module](self).
@@ -99,7 +112,7 @@ impl Session {
     /// # Errors
     /// If the graph has a cycle or a removed value in use, or `FEWBIT_ISA` names no tier of this processor.
     pub fn new(graph: &Graph, options: SessionOptions) -> Result<Self> {
-        Ok(Self { program: Program::new(graph)?, plans: Mutex::default(), options })
+        Ok(Self { program: Program::new(graph, options.arithmetic)?, plans: Mutex::default(), options })
     }
 
     /// Runs the graph. `inputs` are in the order of [`Graph::inputs`], see [`arrange`](Self::arrange); the results are in
@@ -164,6 +177,11 @@ impl Session {
     /// share. What operators without a kernel allocate is not among them, see [`Workspace::peak_bytes`].
     pub fn peak_bytes(&self) -> usize {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|p| p.arena_bytes()).max().unwrap_or(0)
+    }
+
+    /// Whether a value can be tapped: not if it is within an integer operator, see [`Arithmetic::Integer`].
+    pub fn can_tap(&self, value: ValueId) -> bool {
+        !self.program.integers.is_hidden(value)
     }
 
     /// Puts named tensors into the order of the graph's inputs.

@@ -45,6 +45,19 @@ impl Slot {
     pub(super) fn len(&self) -> usize {
         self.shape.iter().flatten().product()
     }
+
+    /// `f32` elements of the arena that it takes.
+    pub(super) fn room(&self) -> usize {
+        room(self.dtype, self.len())
+    }
+}
+
+/// `f32` elements of the arena that so many elements take: floats, or integers that are held as bytes.
+pub(super) fn room(dtype: Option<DType>, len: usize) -> usize {
+    match dtype {
+        Some(DType::U8 | DType::I8) => len.div_ceil(size_of::<f32>()),
+        _ => len,
+    }
 }
 
 /// A place in memory.
@@ -56,7 +69,8 @@ pub(super) enum Storage {
     Constant(Tensor),
     /// A tensor that a step makes, by its index in the workspace.
     Heap(usize),
-    /// `f32` elements of the arena from this one on; while a plan is made, the number of a buffer.
+    /// The arena from this `f32` element on; while a plan is made, the number of a buffer. It holds floats, `u8`, and `i8`
+    /// as their numbers plus 128.
     Arena(usize),
 }
 

@@ -190,7 +190,11 @@ impl<F: Finish, const KH: usize, const KW: usize, const SW: usize, const P: usiz
                     let mut sums = [[simd.load_sums(&start[0]), simd.load_sums(&start[1])]; P];
                     for i in 0..KH.div_ceil(2) {
                         for x in 0..COLUMNS {
-                            let pairs = if 2 * i + 1 < KH { simd.interleave(load(2 * i, x), load(2 * i + 1, x)) } else { simd.alone(load(2 * i, x)) };
+                            let pairs = if 2 * i + 1 < KH {
+                                simd.interleave(load(2 * i, x), load(2 * i + 1, x))
+                            } else {
+                                simd.alone(load(2 * i, x))
+                            };
                             for p in 0..P {
                                 let Some(j) = x.checked_sub(p * SW).filter(|&j| j < KW) else { continue };
                                 for v in 0..2 {

@@ -29,16 +29,16 @@ pub(super) fn conv_transpose(b: &mut Builder<'_>, id: NodeId, node: &Node, op: &
 }
 
 /// Sizes that both kinds share.
-struct Problem {
+pub(super) struct Problem {
     batch: usize,
     in_c: usize,
     out_c: usize,
-    spatial: Vec<usize>,
-    kernel: Vec<usize>,
+    pub(super) spatial: Vec<usize>,
+    pub(super) kernel: Vec<usize>,
 }
 
 impl Problem {
-    fn new(b: &Builder<'_>, node: &Node, layout: Layout) -> Option<Self> {
+    pub(super) fn new(b: &Builder<'_>, node: &Node, layout: Layout) -> Option<Self> {
         let x = b.float_shape(node.input(0)?)?;
         let y = b.float_shape(node.outputs[0])?;
         let weight = b.facts.shape(node.input(1)?)?;
@@ -48,7 +48,7 @@ impl Problem {
     }
 
     /// The sizes for a kernel of two axes; a single axis becomes the second.
-    fn dims(&self, window: &Window, groups: usize, geometry: &WindowGeometry) -> Conv2dDims {
+    pub(super) fn dims(&self, window: &Window, groups: usize, geometry: &WindowGeometry) -> Conv2dDims {
         let pair = |of: &[usize], absent: usize| match of {
             [w] => [absent, *w],
             [h, w, ..] => [*h, *w],

@@ -8,6 +8,7 @@
 
 mod convolution;
 mod elementwise;
+mod integer;
 mod moving;
 mod normalization;
 mod permuted;
@@ -24,6 +25,9 @@ use crate::Result;
 
 /// Appends the steps of a node.
 pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> {
+    if let Some(integer) = b.program.integers.node(id) {
+        return integer::integer(b, id, node, integer);
+    }
     let done = match &node.op {
         Op::Unary(op) => elementwise::unary(b, id, node, *op)?,
         Op::Binary(op) => elementwise::binary(b, id, node, *op)?,
@@ -42,17 +46,10 @@ pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> 
         Op::Softmax(op) => normalization::softmax(b, id, node, *op, false)?,
         Op::LogSoftmax(op) => normalization::softmax(b, id, node, *op, true)?,
         Op::Reduce(op) => reduction::reduce(b, id, node, *op)?,
-        Op::Identity | Op::Dropout | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze => moving::alias(b, id, node)?,
-        Op::Transpose(op) => moving::transpose(b, id, node, op)?,
-        Op::Concat(op) => moving::concat(b, id, node, *op)?,
         Op::Split(op) => moving::split(b, id, node, *op)?,
-        Op::Slice => moving::slice(b, id, node)?,
-        Op::Pad(op) => moving::pad(b, id, node, *op)?,
-        Op::Expand => moving::expand(b, id, node)?,
-        Op::Tile => moving::tile(b, id, node)?,
-        Op::Resize(op) => moving::resize(b, id, node, op)?,
-        Op::QuantizeLinear(op) => quantization::fake_quantize(b, id, node, *op)?,
-        _ => false,
+        Op::QuantizeLinear(op) => integer::quantize(b, id, node, *op)? || quantization::fake_quantize(b, id, node, *op)?,
+        Op::DequantizeLinear(op) => integer::dequantize(b, id, node, *op)?,
+        _ => moving::moved(b, id, node)?,
     };
     if done { Ok(()) } else { evaluated(b, id, node) }
 }

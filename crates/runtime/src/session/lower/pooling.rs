@@ -16,30 +16,9 @@ pub(super) fn pool(b: &mut Builder<'_>, id: NodeId, node: &Node, op: &Pool) -> R
     if indices || matches!(op.kind, PoolKind::Lp { .. }) {
         return Ok(false);
     }
-    let first = op.layout.spatial_start();
-    let spatial = &shape[first..first + shape.len() - 2];
-    let g = op.geometry(spatial)?;
-    let pair = |of: &[usize], absent: usize| if let [w] = of { [absent, *w] } else { [of[0], of[1]] };
-    let ([in_h, in_w], [out_h, out_w]) = (pair(spatial, 1), pair(&g.output, 1));
-    let (begin, end) = (pair(&g.begin, 0), pair(&g.end, 0));
-    let channels = shape[op.layout.channel_axis(shape.len())];
-    let dims = Pool2dDims {
-        batch: shape[0],
-        in_h,
-        in_w,
-        channels,
-        out_h,
-        out_w,
-        kernel: pair(&op.kernel, 1),
-        stride: pair(&op.window.strides, 1),
-        dilation: pair(&op.window.dilations, 1),
-        pad_h: [begin[0], end[0]],
-        pad_w: [begin[1], end[1]],
-    };
+    let (dims, count) = dims(&shape, op)?;
     let kernel = match op.kind {
-        PoolKind::Average { count_include_pad } => {
-            Kernel::AveragePool { dims, count: if count_include_pad { AverageCount::WithPadding } else { AverageCount::Inside } }
-        }
+        PoolKind::Average { .. } => Kernel::AveragePool { dims, count },
         PoolKind::Max { .. } | PoolKind::Lp { .. } => Kernel::MaxPool(dims),
     };
     let x = b.slot(x)?;
@@ -50,11 +29,37 @@ pub(super) fn pool(b: &mut Builder<'_>, id: NodeId, node: &Node, op: &Pool) -> R
         b.emit(id, kernel, vec![Some(x)], vec![y]);
         return Ok(true);
     }
-    let pooled = [vec![shape[0]], g.output, vec![channels]].concat();
+    let spatial = if shape.len() == 3 { vec![dims.out_w] } else { vec![dims.out_h, dims.out_w] };
+    let pooled = [vec![dims.batch], spatial, vec![dims.channels]].concat();
     let y = b.temporary(pooled)?;
     b.emit(id, kernel, vec![Some(x)], vec![y]);
     permuted_into(b, id, y, &from, node.outputs[0])?;
     Ok(true)
+}
+
+/// The sizes for a kernel of two axes; a single axis becomes the second.
+pub(super) fn dims(shape: &[usize], op: &Pool) -> Result<(Pool2dDims, AverageCount)> {
+    let first = op.layout.spatial_start();
+    let spatial = &shape[first..first + shape.len() - 2];
+    let g = op.geometry(spatial)?;
+    let pair = |of: &[usize], absent: usize| if let [w] = of { [absent, *w] } else { [of[0], of[1]] };
+    let ([in_h, in_w], [out_h, out_w]) = (pair(spatial, 1), pair(&g.output, 1));
+    let (begin, end) = (pair(&g.begin, 0), pair(&g.end, 0));
+    let dims = Pool2dDims {
+        batch: shape[0],
+        in_h,
+        in_w,
+        channels: shape[op.layout.channel_axis(shape.len())],
+        out_h,
+        out_w,
+        kernel: pair(&op.kernel, 1),
+        stride: pair(&op.window.strides, 1),
+        dilation: pair(&op.window.dilations, 1),
+        pad_h: [begin[0], end[0]],
+        pad_w: [begin[1], end[1]],
+    };
+    let with_padding = matches!(op.kind, PoolKind::Average { count_include_pad: true });
+    Ok((dims, if with_padding { AverageCount::WithPadding } else { AverageCount::Inside }))
 }
 
 pub(super) fn global_pool(b: &mut Builder<'_>, id: NodeId, node: &Node, op: GlobalPool) -> Result<bool> {

@@ -1,0 +1,268 @@
+//! Whether a node is an integer operator.
+
+use std::sync::Arc;
+
+use fewbit_ir::op::{Arithmetic, Binary, Clamp, Conv, DequantizeLinear, Gemm, PoolKind, QuantizeLinear, Reduce, ReduceKind};
+use fewbit_ir::{Graph, Layout, Node, NodeId, Op, Use, ValueId};
+use fewbit_kernels as kernels;
+use fewbit_kernels::{BinaryU8, OutputU8};
+use fewbit_tensor::{DType, Rounding, Tensor};
+
+use super::weights::{Bias, Constant, Form, pack};
+use super::{Activation, IntegerNode, Output, Scaled, Work};
+use crate::{Result, evaluate};
+
+/// The integer operator that a node is, if it is one.
+pub(super) fn integer_node(graph: &Graph, uses: &[Vec<Use>], id: NodeId) -> Result<Option<IntegerNode>> {
+    let node = graph.node(id);
+    if node.outputs.iter().skip(1).any(|v| graph.is_output(*v) || !uses[v.index()].is_empty()) {
+        return Ok(None);
+    }
+    let find = Finder { graph, uses, node };
+    match &node.op {
+        Op::Conv(op) => find.conv(op),
+        Op::Gemm(op) => find.gemm(*op),
+        Op::MatMul(_) => find.matmul(),
+        Op::Binary(op) => Ok(find.binary(*op)),
+        Op::Unary(_) | Op::Clip => find.table(),
+        Op::Pool(op) if op.layout == Layout::ChannelsLast && matches!(find.rank(), Some(3 | 4)) => Ok(match op.kind {
+            PoolKind::Max { .. } => find.moving(1).map(|n| IntegerNode { work: Work::MaxPool, ..n }).filter(IntegerNode::keeps_scale),
+            PoolKind::Average { .. } => find.one_to_one(Work::AveragePool),
+            PoolKind::Lp { .. } => None,
+        }),
+        Op::GlobalPool(op) if op.layout == Layout::ChannelsLast && matches!(op.kind, PoolKind::Average { .. }) => {
+            Ok(find.one_to_one(Work::GlobalAverage))
+        }
+        Op::Reduce(op) => Ok(find.mean(*op)),
+        Op::Identity | Op::Dropout | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Transpose(_) | Op::Slice => {
+            Ok(find.moving(1))
+        }
+        Op::Resize(_) => Ok(find.moving(1).filter(IntegerNode::keeps_scale)),
+        Op::Concat(_) => Ok(find.moving(node.inputs.len())),
+        _ => Ok(None),
+    }
+}
+
+impl IntegerNode {
+    /// Whether what goes in and what comes out have the same scale.
+    fn keeps_scale(&self) -> bool {
+        match self.output {
+            Output::Integers { to, .. } => self.inputs.iter().all(|x| x.keeps(to)),
+            Output::Floats { .. } => false,
+        }
+    }
+}
+
+/// One node under consideration.
+struct Finder<'g> {
+    graph: &'g Graph,
+    uses: &'g [Vec<Use>],
+    node: &'g Node,
+}
+
+impl<'g> Finder<'g> {
+    fn conv(&self, op: &Conv) -> Result<Option<IntegerNode>> {
+        let (Some(x), Some(weight)) = (self.activation(0), self.constant(1)) else { return Ok(None) };
+        let kernel = match *weight.tensor.shape() {
+            [_, _, w] => [1, w],
+            [_, _, h, w] => [h, w],
+            _ => return Ok(None),
+        };
+        let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| op.layout == Layout::ChannelsLast) else { return Ok(None) };
+        let (output, absorbed) = self.output();
+        let [out_c, in_c, ..] = *weight.tensor.shape() else { return Ok(None) };
+        let form = Form { out_c, in_c: in_c.saturating_mul(op.groups), kernel, groups: op.groups, axis: 0, transposed: false };
+        let weights = pack(&weight, &form, bias, x.scaled, &output)?;
+        Ok(weights.map(|w| IntegerNode { inputs: vec![x], output, work: Work::Conv(w), absorbed }))
+    }
+
+    fn gemm(&self, op: Gemm) -> Result<Option<IntegerNode>> {
+        let bias = Bias::of(self.graph, self.node.input(2));
+        let (Some(x), Some(bias), false, true) = (self.activation(0), bias, op.trans_a, (op.alpha, op.beta) == (1.0, 1.0)) else {
+            return Ok(None);
+        };
+        let (output, absorbed) = self.output();
+        self.product(x, op.trans_b, bias, output, absorbed)
+    }
+
+    fn matmul(&self) -> Result<Option<IntegerNode>> {
+        let Some(x) = self.activation(0) else { return Ok(None) };
+        let Some((add, bias)) = self.added_bias() else {
+            let (output, absorbed) = self.output();
+            return self.product(x, false, Bias::Absent, output, absorbed);
+        };
+        let (output, mut absorbed) = Finder { node: self.graph.node(add), ..*self }.output();
+        absorbed.push(add);
+        self.product(x, false, bias, output, absorbed)
+    }
+
+    /// The addition of a constant vector that is all that happens to the result.
+    fn added_bias(&self) -> Option<(NodeId, Bias<'g>)> {
+        let u = self.only_use(self.node.outputs[0])?;
+        let add = self.graph.node(u.node);
+        if !matches!(add.op, Op::Binary(Arithmetic { kind: Binary::Add, .. })) {
+            return None;
+        }
+        let other = add.input(1 - u.index.min(1))?;
+        let bias = Bias::of(self.graph, Some(other))?;
+        let rank = match &bias {
+            Bias::Integers(constant) => constant.tensor.rank(),
+            _ => self.graph.constant(other)?.rank(),
+        };
+        (rank == 1).then_some((u.node, bias))
+    }
+
+    fn product(
+        &self,
+        x: Activation,
+        transposed: bool,
+        bias: Bias<'_>,
+        output: Output,
+        absorbed: Vec<NodeId>,
+    ) -> Result<Option<IntegerNode>> {
+        let Some(weight) = self.constant(1) else { return Ok(None) };
+        let [rows, columns] = *weight.tensor.shape() else { return Ok(None) };
+        let (k, n) = if transposed { (columns, rows) } else { (rows, columns) };
+        let form = Form { out_c: n, in_c: k, kernel: [1, 1], groups: 1, axis: usize::from(!transposed), transposed: !transposed };
+        let weights = pack(&weight, &form, bias, x.scaled, &output)?;
+        Ok(weights.map(|weights| IntegerNode { inputs: vec![x], output, work: Work::Product { weights, k }, absorbed }))
+    }
+
+    fn binary(&self, op: Arithmetic) -> Option<IntegerNode> {
+        let kind = match op.kind {
+            Binary::Add => BinaryU8::Add,
+            Binary::Sub => BinaryU8::Sub,
+            Binary::Mul => BinaryU8::Mul,
+            _ => return None,
+        };
+        let inputs = vec![self.activation(0)?, self.activation(1)?];
+        self.to_integers(inputs, Work::Binary(kind))
+    }
+
+    /// Any function of one element, evaluated for every integer.
+    fn table(&self) -> Result<Option<IntegerNode>> {
+        let Some(node) = self.one_to_one(Work::Move) else { return Ok(None) };
+        let Output::Integers { to, .. } = node.output else { return Ok(None) };
+        let from = node.inputs[0].scaled;
+        let mut inputs = vec![Some(Tensor::vector((0..=255).map(|q: i32| from.real(q)).collect::<Vec<f32>>()))];
+        for value in self.node.inputs.iter().skip(1) {
+            match value.map(|v| self.graph.constant(v)) {
+                Some(None) => return Ok(None),
+                known => inputs.push(known.flatten().cloned()),
+            }
+        }
+        let Some(real) = evaluate(&self.node.op, &inputs, 1)?.into_iter().next() else { return Ok(None) };
+        let mut table = [0_u8; 256];
+        for (entry, x) in table.iter_mut().zip(real.to_f32().iter()) {
+            let q = Rounding::HalfToEven.round(x / to.scale) + f32::from(to.zero_point);
+            *entry = if q.is_nan() { to.zero_point } else { q as u8 }.clamp(to.min, to.max);
+        }
+        Ok(Some(IntegerNode { work: Work::Table(Arc::new(table)), ..node }))
+    }
+
+    /// A mean over all axes between the first and the last.
+    fn mean(&self, op: Reduce) -> Option<IntegerNode> {
+        let axes = self.graph.constant_input(self.node, 1)?.to_i64_vec();
+        let rank = self.rank()?;
+        let mut axes = fewbit_ir::axis::resolve_axes(&axes, rank).ok()?;
+        axes.sort_unstable();
+        (op.kind == ReduceKind::Mean && rank > 2 && axes.into_iter().eq(1..rank - 1)).then(|| self.one_to_one(Work::GlobalAverage))?
+    }
+
+    /// An operator whose first `count` inputs are moved as they are.
+    fn moving(&self, count: usize) -> Option<IntegerNode> {
+        let inputs = (0..count).map(|i| self.activation(i)).collect::<Option<Vec<_>>>()?;
+        self.to_integers(inputs, Work::Move)
+    }
+
+    fn one_to_one(&self, work: Work) -> Option<IntegerNode> {
+        self.to_integers(vec![self.activation(0)?], work)
+    }
+
+    fn to_integers(&self, inputs: Vec<Activation>, work: Work) -> Option<IntegerNode> {
+        let (output, absorbed) = self.output();
+        matches!(output, Output::Integers { .. }).then_some(IntegerNode { inputs, output, work, absorbed })
+    }
+
+    /// The computed integers that an input is the dequantized form of.
+    fn activation(&self, index: usize) -> Option<Activation> {
+        let node = self.graph.node(self.graph.producer(self.node.input(index)?)?);
+        let Op::DequantizeLinear(DequantizeLinear { block_size: 0, .. }) = node.op else { return None };
+        let value = node.input(0).filter(|v| self.graph.constant(*v).is_none())?;
+        let scaled = self.scaled(node, self.graph.dtype(value)?)?;
+        Some(Activation { value, scaled })
+    }
+
+    /// Dimensions of the first input.
+    fn rank(&self) -> Option<usize> {
+        self.graph.value(self.node.input(0)?).ty.as_ref()?.rank()
+    }
+
+    /// The constant integers that an input is the dequantized form of.
+    fn constant(&self, index: usize) -> Option<Constant<'g>> {
+        Constant::of(self.graph, self.node.input(index)?)
+    }
+
+    /// The one scale of a quantizer or dequantizer of integers of 8 bits, as these are held.
+    fn scaled(&self, node: &Node, dtype: DType) -> Option<Scaled> {
+        let scale = self.graph.constant_input(node, 1)?;
+        match node.input(2) {
+            None => Scaled::of(scale, &Tensor::scalar(0_i64), dtype),
+            Some(_) => Scaled::of(scale, self.graph.constant_input(node, 2)?, dtype),
+        }
+    }
+
+    /// Where the node's result goes, with the activations and the quantizer that it takes on the way.
+    fn output(&self) -> (Output, Vec<NodeId>) {
+        let own = self.node.op.activation().unwrap_or(Clamp::NONE);
+        let (mut clamp, mut value, mut absorbed) = (own, self.node.outputs[0], Vec::new());
+        while let Some(u) = self.only_use(value) {
+            let next = self.graph.node(u.node);
+            let limits = match &next.op {
+                Op::QuantizeLinear(QuantizeLinear { to, block_size: 0, .. }) if u.index == 0 => {
+                    let Some(scaled) = self.scaled(next, *to) else { break };
+                    absorbed.push(u.node);
+                    return (Output::Integers { value: next.outputs[0], to: scaled.within(clamp) }, absorbed);
+                }
+                Op::Unary(op) => op.as_clamp(),
+                Op::Clip if u.index == 0 => self.clip_limits(next),
+                _ => None,
+            };
+            let Some(limits) = limits else { break };
+            clamp = clamp.then(limits);
+            absorbed.push(u.node);
+            value = next.outputs[0];
+        }
+        let clamp = kernels::Clamp { min: own.min, max: own.max };
+        (Output::Floats { value: self.node.outputs[0], clamp }, Vec::new())
+    }
+
+    fn only_use(&self, value: ValueId) -> Option<Use> {
+        match self.uses[value.index()][..] {
+            [only] if !self.graph.is_output(value) => Some(only),
+            _ => None,
+        }
+    }
+
+    fn clip_limits(&self, clip: &Node) -> Option<Clamp> {
+        let limit = |i: usize, absent: f32| match clip.input(i) {
+            None => Some(absent),
+            Some(_) => self.graph.constant_input(clip, i).filter(|t| t.dtype() == DType::F32 && t.len() == 1).map(|t| t.to_f32()[0]),
+        };
+        Some(Clamp { min: limit(1, Clamp::NONE.min)?, max: limit(2, Clamp::NONE.max)? })
+    }
+}
+
+impl Scaled {
+    /// What a held integer stands for.
+    fn real(self, q: i32) -> f32 {
+        (q - i32::from(self.zero_point)) as f32 * self.scale
+    }
+
+    /// Outputs of this scale within real limits.
+    fn within(self, clamp: Clamp) -> OutputU8 {
+        // Casts saturate, so that what is outside of the integers, infinity too, becomes the nearest.
+        let limit = |x: f32| (Rounding::HalfToEven.round(x / self.scale) + f32::from(self.zero_point)) as u8;
+        OutputU8 { scale: self.scale, zero_point: self.zero_point, min: limit(clamp.min), max: limit(clamp.max) }
+    }
+}

@@ -1,0 +1,174 @@
+//! What a step may do with integers.
+//!
+//! In: bytes or floats of a step's inputs; out: bytes or floats of its output. The work is done in `fewbit-kernels`.
+
+use std::sync::Arc;
+
+use fewbit_kernels as kernels;
+use fewbit_kernels::{
+    Affine, Clamp, Conv2dDims, Dequantize, Isa, Operand, OperandU8, OutputU8, PackedConv2dU8, QuantizedU8, Requantize, Sink,
+};
+use fewbit_tensor::{DType, Tensor};
+
+use super::super::broadcast::Broadcast;
+use super::super::copy::StridedCopy;
+use super::super::kernel::{Operands, Target};
+use crate::Result;
+
+/// What held integers stand for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in super::super) struct Scaled {
+    pub(in super::super) scale: f32,
+    pub(in super::super) zero_point: u8,
+}
+
+/// What becomes of sums.
+#[derive(Clone, Debug)]
+pub(in super::super) enum Sums {
+    /// Times the factors, to integers.
+    Integers { factors: Arc<[f32]>, to: OutputU8 },
+    /// Times the factors, to floats.
+    Floats { factors: Arc<[f32]>, clamp: Clamp },
+}
+
+/// The work of one step on integers.
+#[derive(Debug)]
+pub(in super::super) enum IntegerKernel {
+    /// `[x]`, convolution over channels last.
+    Conv { weights: Arc<PackedConv2dU8>, dims: Conv2dDims, zero_point: u8, sums: Sums },
+    /// `[a, b]`
+    Binary { op: kernels::BinaryU8, broadcast: Broadcast, sides: [Scaled; 2], to: OutputU8 },
+    /// `[x]`
+    Table(Arc<[u8; 256]>),
+    /// `[x]`
+    MaxPool(kernels::Pool2dDims),
+    /// `[x]`
+    AveragePool { dims: kernels::Pool2dDims, count: kernels::AverageCount, input: Scaled, to: OutputU8 },
+    /// `[x]` of batch, positions and channels.
+    GlobalAverage { dims: [usize; 3], input: Scaled, to: OutputU8 },
+    /// `[x]`, on another scale.
+    Requantize { input: Scaled, to: OutputU8 },
+    /// `[x]`, floats to integers.
+    Quantize(OutputU8),
+    /// `[x]`, integers to floats.
+    Dequantize(Scaled),
+    /// `[x]`, from `i8` as the caller has it.
+    Hold,
+    /// `[x]`
+    Permute { shape: Vec<usize>, permutation: Vec<usize> },
+    /// Any number of inputs, each copied to its places; the rest of the output is filled first.
+    Copy { fill: Option<u8>, parts: Vec<StridedCopy> },
+}
+
+impl IntegerKernel {
+    pub(in super::super) fn name(&self, isa: Isa) -> &'static str {
+        match self {
+            Self::Conv { weights, .. } => weights.kernel_name(isa),
+            Self::Binary { .. } => "binary_u8",
+            Self::Table(_) => "table_u8",
+            Self::MaxPool(_) => "max_pool2d_u8",
+            Self::AveragePool { .. } => "average_pool2d_u8",
+            Self::GlobalAverage { .. } => "global_average_pool_u8",
+            Self::Requantize { .. } => "requantize_u8",
+            Self::Quantize(_) => "quantize_u8",
+            Self::Dequantize(_) => "dequantize_u8",
+            Self::Hold => "hold_i8",
+            Self::Permute { .. } => "permute_u8",
+            Self::Copy { .. } => "copy_u8",
+        }
+    }
+
+    pub(in super::super) fn macs(&self) -> usize {
+        match self {
+            Self::Conv { dims, .. } => dims.macs(),
+            _ => 0,
+        }
+    }
+
+    pub(in super::super) fn run(&self, isa: Isa, inputs: &impl Operands, output: Target<'_>) -> Result<kernels::Result<()>> {
+        let quantized = |input: Scaled| Ok::<_, crate::Error>(QuantizedU8 { values: inputs.bytes(0)?, zero_point: input.zero_point });
+        Ok(match self {
+            Self::Conv { weights, dims, zero_point, sums } => {
+                let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: *zero_point };
+                match sums {
+                    Sums::Integers { factors, to } => {
+                        let requantize = Requantize { multipliers: factors, zero_point: to.zero_point, min: to.min, max: to.max };
+                        weights.run(isa, dims, input, Sink::U8(&requantize, output.bytes()))
+                    }
+                    Sums::Floats { factors, clamp } => {
+                        let dequantize = Dequantize { scales: factors, bias: None, clamp: *clamp };
+                        weights.run(isa, dims, input, Sink::F32(&dequantize, output.floats()))
+                    }
+                }
+            }
+            Self::Binary { op, broadcast, sides, to } => broadcast.run(inputs.bytes(0)?, inputs.bytes(1)?, output.bytes(), |a, b, out| {
+                kernels::binary_u8(isa, *op, sides[0].operand(a), sides[1].operand(b), *to, out)
+            }),
+            Self::Table(table) => kernels::lookup_u8(isa, table, inputs.bytes(0)?, output.bytes()),
+            Self::MaxPool(dims) => kernels::max_pool2d_u8(isa, dims, 0, inputs.bytes(0)?, output.bytes()),
+            Self::AveragePool { dims, count, input, to } => {
+                kernels::average_pool2d_u8(isa, dims, *count, input.scale, quantized(*input)?, *to, output.bytes())
+            }
+            Self::GlobalAverage { dims, input, to } => {
+                kernels::global_average_pool_u8(isa, *dims, input.scale, quantized(*input)?, *to, output.bytes())
+            }
+            Self::Requantize { input, to } => kernels::requantize_u8(isa, input.scale, quantized(*input)?, *to, output.bytes()),
+            Self::Quantize(to) => {
+                let integers = output.bytes();
+                // The zero point of a fused activation may lie outside of its limits, which the kernel does not take.
+                let scaled = Scaled { scale: to.scale, zero_point: to.zero_point };
+                let done = kernels::quantize(isa, &scaled.affine(&[i32::from(to.zero_point)]), &inputs.floats(0)?, integers);
+                if (to.min, to.max) != (0, u8::MAX) {
+                    integers.iter_mut().for_each(|q| *q = (*q).clamp(to.min, to.max));
+                }
+                done
+            }
+            Self::Dequantize(from) => {
+                kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), inputs.bytes(0)?, output.floats())
+            }
+            Self::Hold => {
+                let signed = inputs.tensor(0)?;
+                output.bytes().iter_mut().zip(signed.bytes()).for_each(|(held, q)| *held = q ^ 0x80);
+                Ok(())
+            }
+            Self::Permute { shape, permutation } => kernels::permute(shape, permutation, inputs.bytes(0)?, output.bytes()),
+            Self::Copy { fill, parts } => {
+                let to = output.bytes();
+                if let Some(fill) = fill {
+                    to.fill(*fill);
+                }
+                for (i, part) in parts.iter().enumerate() {
+                    part.run(inputs.bytes(i)?, to);
+                }
+                Ok(())
+            }
+        })
+    }
+}
+
+impl Scaled {
+    /// The numbers of a quantizer or dequantizer with one scale, for integers of 8 bits as they are held.
+    pub(in super::super) fn of(scale: &Tensor, zero_point: &Tensor, dtype: DType) -> Option<Self> {
+        let shift = match dtype {
+            DType::U8 => 0,
+            DType::I8 => 128,
+            _ => return None,
+        };
+        let one = scale.dtype() == DType::F32 && scale.len() == 1 && zero_point.len() == 1;
+        let scale = one.then(|| scale.to_f32()[0]).filter(|s| *s > 0.0 && s.is_finite())?;
+        Some(Self { scale, zero_point: u8::try_from(zero_point.to_i64_vec()[0] + shift).ok()? })
+    }
+
+    /// Outputs of this scale, not limited.
+    pub(in super::super) fn output(self) -> OutputU8 {
+        OutputU8 { scale: self.scale, zero_point: self.zero_point, min: 0, max: u8::MAX }
+    }
+
+    fn operand(self, values: Operand<'_, u8>) -> OperandU8<'_> {
+        OperandU8 { values, scale: self.scale, zero_point: self.zero_point }
+    }
+
+    fn affine<'a>(&'a self, zero_points: &'a [i32]) -> Affine<'a> {
+        Affine { scales: std::slice::from_ref(&self.scale), zero_points, inner: 1, min: 0, max: 255 }
+    }
+}

@@ -1,0 +1,141 @@
+//! Integer weights and biases, packed for their kernels.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use fewbit_ir::axis::resolve_axis;
+use fewbit_ir::op::DequantizeLinear;
+use fewbit_ir::{Graph, Op, ValueId};
+use fewbit_kernels::{Conv2dWeightsI8, PackedConv2dU8};
+use fewbit_tensor::{DType, Rounding, Tensor};
+
+use super::super::kernel::kernel_error;
+use super::{Output, Scaled, Weights};
+use crate::Result;
+
+/// Constant integers with the scales that they are read with.
+pub(super) struct Constant<'g> {
+    pub(super) tensor: &'g Tensor,
+    pub(super) scales: Cow<'g, [f32]>,
+    pub(super) zero_points: Vec<i64>,
+    /// The axis of the scales; `None` for a single one.
+    pub(super) axis: Option<usize>,
+}
+
+impl<'g> Constant<'g> {
+    /// The constant that a value is the dequantized form of.
+    pub(super) fn of(graph: &'g Graph, value: ValueId) -> Option<Self> {
+        let node = graph.node(graph.producer(value)?);
+        let Op::DequantizeLinear(DequantizeLinear { axis, block_size: 0 }) = node.op else { return None };
+        let tensor = graph.constant_input(node, 0)?;
+        let scales = graph.constant_input(node, 1).filter(|t| t.dtype() == DType::F32 && t.rank() <= 1)?.to_f32();
+        let zero_points = match node.input(2) {
+            None => vec![0; scales.len()],
+            Some(_) => graph.constant_input(node, 2)?.to_i64_vec(),
+        };
+        let axis = if scales.len() == 1 { None } else { Some(resolve_axis(axis, tensor.rank()).ok()?) };
+        let count = axis.map_or(1, |a| tensor.shape()[a]);
+        (scales.len() == count && zero_points.len() == count).then_some(Self { tensor, scales, zero_points, axis })
+    }
+
+    /// The integers less their zero points, if those are the same everywhere and the result fits `i8`.
+    fn centred(&self) -> Option<Vec<i8>> {
+        let zero = *self.zero_points.first()?;
+        if self.zero_points.iter().any(|z| *z != zero) || self.tensor.dtype().bits() > 8 {
+            return None;
+        }
+        self.tensor.to_i64_vec().into_iter().map(|q| i8::try_from(q - zero).ok()).collect()
+    }
+}
+
+/// The shape of weights for packing.
+pub(super) struct Form {
+    pub(super) out_c: usize,
+    pub(super) in_c: usize,
+    pub(super) kernel: [usize; 2],
+    pub(super) groups: usize,
+    /// The axis of output channels in the tensor.
+    pub(super) axis: usize,
+    /// Whether the tensor is `[in, out]` rather than `[out, in]`.
+    pub(super) transposed: bool,
+}
+
+/// Packs weights, if a kernel takes them. `bias` is real, per output channel.
+pub(super) fn pack(weight: &Constant<'_>, form: &Form, bias: Bias<'_>, input: Scaled, output: &Output) -> Result<Option<Weights>> {
+    if weight.axis.is_some_and(|axis| axis != form.axis) {
+        return Ok(None);
+    }
+    let Some(mut values) = weight.centred() else { return Ok(None) };
+    if form.transposed {
+        values = (0..form.out_c).flat_map(|o| values.iter().skip(o).step_by(form.out_c).copied()).collect();
+    }
+    let channel = |c: usize| weight.scales[if weight.scales.len() == 1 { 0 } else { c }];
+    let sum_scales: Vec<f32> = (0..form.out_c).map(|c| input.scale * channel(c)).collect();
+    let Some(bias) = bias.integers(&sum_scales) else { return Ok(None) };
+    let factors: Arc<[f32]> = match output {
+        Output::Integers { to, .. } => sum_scales.iter().map(|s| s / to.scale).collect(),
+        Output::Floats { .. } => sum_scales.into(),
+    };
+    if factors.iter().any(|f| !f.is_finite()) {
+        return Ok(None);
+    }
+    let weights = Conv2dWeightsI8 {
+        out_c: form.out_c,
+        in_c: form.in_c,
+        kernel: form.kernel,
+        groups: form.groups,
+        values: &values,
+        bias: bias.as_deref(),
+    };
+    let packed = PackedConv2dU8::new(&weights).map_err(|e| kernel_error(&e))?;
+    Ok(Some(Weights { packed: Arc::new(packed), factors }))
+}
+
+/// A bias as the graph has it.
+pub(super) enum Bias<'g> {
+    Absent,
+    Real(Cow<'g, [f32]>),
+    Integers(Constant<'g>),
+}
+
+/// How far the scale of an integer bias may be from that of the sums, of which it should be the product.
+const SCALE_TOLERANCE: f32 = 1e-4;
+
+impl<'g> Bias<'g> {
+    /// The bias that an optional input is; `None` if it is computed.
+    pub(super) fn of(graph: &'g Graph, value: Option<ValueId>) -> Option<Self> {
+        let Some(value) = value else { return Some(Self::Absent) };
+        match graph.constant(value) {
+            Some(tensor) if tensor.dtype() == DType::F32 => Some(Self::Real(tensor.to_f32())),
+            Some(_) => None,
+            None => Constant::of(graph, value).map(Self::Integers),
+        }
+    }
+
+    /// In steps of the sums' scales.
+    #[allow(clippy::option_option, reason = "no bias and a bias that does not fit are two things")]
+    fn integers(&self, scales: &[f32]) -> Option<Option<Vec<i32>>> {
+        let real: Vec<f64> = match self {
+            Self::Absent => return Some(None),
+            Self::Real(bias) => bias.iter().map(|b| f64::from(*b)).collect(),
+            Self::Integers(bias) => {
+                let integers = bias.tensor.to_i64_vec();
+                let at = |c: usize| if bias.scales.len() == 1 { 0 } else { c };
+                let same = |c: usize| (bias.scales[at(c)] / scales[c] - 1.0).abs() <= SCALE_TOLERANCE && bias.zero_points[at(c)] == 0;
+                if integers.len() == scales.len() && (0..scales.len()).all(same) {
+                    return integers.into_iter().map(|b| i32::try_from(b).ok()).collect::<Option<Vec<_>>>().map(Some);
+                }
+                let real = |(c, b): (usize, &i64)| (*b - bias.zero_points[at(c)]) as f64 * f64::from(bias.scales[at(c)]);
+                integers.iter().enumerate().map(real).collect()
+            }
+        };
+        let rounded = |(b, s): (&f64, &f32)| {
+            let q = Rounding::HalfToEven.round_f64(b / f64::from(*s));
+            (q.abs() < f64::from(i32::MAX)).then_some(q as i32)
+        };
+        if real.len() != scales.len() {
+            return None;
+        }
+        real.iter().zip(scales).map(rounded).collect::<Option<Vec<_>>>().map(Some)
+    }
+}

@@ -1,0 +1,186 @@
+//! Operators on integers, and the borders between integers and floats.
+
+use std::sync::Arc;
+
+use fewbit_ir::op::{DequantizeLinear, PoolKind, QuantizeLinear};
+use fewbit_ir::{Node, NodeId, Op, ValueId};
+use fewbit_kernels::Conv2dDims;
+use fewbit_tensor::{DType, Tensor};
+
+use super::super::broadcast::Broadcast;
+use super::super::builder::Builder;
+use super::super::integer::{IntegerKernel, IntegerNode, Output, Scaled, Sums, Weights, Work};
+use super::super::kernel::Kernel;
+use super::super::plan::SlotId;
+use super::moving::Movement;
+use super::{convolution, moving, pooling};
+use crate::{Error, ErrorKind, Result};
+
+/// The steps of an integer operator.
+pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode) -> Result<()> {
+    let inputs = integer.inputs.iter().map(|x| b.held(id, x.value)).collect::<Result<Vec<_>>>()?;
+    let scaled = |i: usize| integer.inputs.get(i).map(|x| x.scaled).ok_or_else(unplanned);
+    let shape = |b: &Builder<'_>, value: Option<ValueId>| value.and_then(|v| b.facts.shape(v)).ok_or_else(unplanned);
+    let to = match integer.output {
+        Output::Integers { to, .. } => Some(to),
+        Output::Floats { .. } => None,
+    };
+    let to = || to.ok_or_else(unplanned);
+    let kernel = match &integer.work {
+        Work::Conv(weights) => {
+            let Op::Conv(op) = &node.op else { return Err(unplanned()) };
+            let problem = convolution::Problem::new(b, node, op.layout).ok_or_else(unplanned)?;
+            let dims = problem.dims(&op.window, op.groups, &op.window.geometry(&problem.spatial, &problem.kernel)?);
+            sums(weights, dims, scaled(0)?, integer)
+        }
+        Work::Product { weights, k } => {
+            let rows = shape(b, node.input(0))?.iter().product::<usize>().checked_div(*k).unwrap_or(0);
+            sums(weights, one_row(rows, *k, weights, b, integer)?, scaled(0)?, integer)
+        }
+        Work::Binary(op) => {
+            let shapes = [shape(b, node.input(0))?, shape(b, node.input(1))?, shape(b, node.outputs.first().copied())?];
+            let broadcast = Broadcast::new(&shapes[0], &shapes[1], &shapes[2]);
+            IntegerKernel::Binary { op: *op, broadcast, sides: [scaled(0)?, scaled(1)?], to: to()? }
+        }
+        Work::Table(table) => IntegerKernel::Table(Arc::clone(table)),
+        Work::MaxPool | Work::AveragePool => {
+            let Op::Pool(op) = &node.op else { return Err(unplanned()) };
+            let (dims, count) = pooling::dims(&shape(b, node.input(0))?, op)?;
+            match op.kind {
+                PoolKind::Average { .. } => IntegerKernel::AveragePool { dims, count, input: scaled(0)?, to: to()? },
+                _ => IntegerKernel::MaxPool(dims),
+            }
+        }
+        Work::GlobalAverage => {
+            let shape = shape(b, node.input(0))?;
+            let [batch, positions @ .., channels] = shape.as_slice() else { return Err(unplanned()) };
+            IntegerKernel::GlobalAverage { dims: [*batch, positions.iter().product(), *channels], input: scaled(0)?, to: to()? }
+        }
+        Work::Move => return moved(b, id, node, integer, inputs),
+    };
+    let output = match integer.output {
+        Output::Integers { value, .. } => b.held_output(value)?,
+        Output::Floats { value, .. } => b.output(value)?,
+    };
+    b.emit(id, Kernel::Integer(kernel), inputs.into_iter().map(Some).collect(), vec![output]);
+    Ok(())
+}
+
+fn sums(weights: &Weights, dims: Conv2dDims, input: Scaled, integer: &IntegerNode) -> IntegerKernel {
+    let factors = Arc::clone(&weights.factors);
+    let sums = match integer.output {
+        Output::Integers { to, .. } => Sums::Integers { factors, to },
+        Output::Floats { clamp, .. } => Sums::Floats { factors, clamp },
+    };
+    IntegerKernel::Conv { weights: Arc::clone(&weights.packed), dims, zero_point: input.zero_point, sums }
+}
+
+/// A matrix product as a convolution of one pixel over an image of one row.
+fn one_row(rows: usize, k: usize, weights: &Weights, b: &Builder<'_>, integer: &IntegerNode) -> Result<Conv2dDims> {
+    let (Output::Integers { value, .. } | Output::Floats { value, .. }) = integer.output;
+    let out_c = b.facts.shape(value).and_then(|s| s.last().copied()).ok_or_else(unplanned)?;
+    debug_assert!(weights.factors.len() == out_c);
+    Ok(Conv2dDims {
+        batch: 1,
+        in_h: 1,
+        in_w: rows,
+        in_c: k,
+        out_h: 1,
+        out_w: rows,
+        out_c,
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad_top: 0,
+        pad_left: 0,
+        groups: 1,
+    })
+}
+
+/// Elements in other places.
+fn moved(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, mut inputs: Vec<SlotId>) -> Result<()> {
+    let Output::Integers { value, to } = integer.output else { return Err(unplanned()) };
+    let Some(movement) = moving::movement(b, node)? else { return in_floats(b, id, node, integer, &inputs) };
+    let requantized = |x: Scaled| IntegerKernel::Requantize { input: x, to };
+    let (kernel, changed): (_, Vec<bool>) = match movement {
+        Movement::Alias => match integer.inputs[..] {
+            [x] if x.keeps(to) => {
+                b.alias(id, inputs[0], value);
+                return Ok(());
+            }
+            [x] => (requantized(x.scaled), vec![false]),
+            _ => return Err(unplanned()),
+        },
+        Movement::Permute { shape, permutation } => {
+            (IntegerKernel::Permute { shape, permutation }, integer.inputs.iter().map(|x| !x.keeps(to)).collect())
+        }
+        Movement::Copy { parts, .. } => (IntegerKernel::Copy { fill: None, parts }, integer.inputs.iter().map(|x| !x.keeps(to)).collect()),
+    };
+    for (i, _) in changed.iter().enumerate().filter(|(_, changed)| **changed) {
+        let shape = b.shape_of(inputs[i]).to_vec();
+        let y = b.room(DType::U8, shape)?;
+        b.emit(id, Kernel::Integer(requantized(integer.inputs[i].scaled)), vec![Some(inputs[i])], vec![y]);
+        inputs[i] = y;
+    }
+    let y = b.held_output(value)?;
+    b.emit(id, Kernel::Integer(kernel), inputs.into_iter().map(Some).collect(), vec![y]);
+    Ok(())
+}
+
+/// The node as it is, on dequantized inputs, for shapes that no kernel on integers takes.
+fn in_floats(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, inputs: &[SlotId]) -> Result<()> {
+    let Output::Integers { value, to } = integer.output else { return Err(unplanned()) };
+    let mut operands = Vec::with_capacity(node.inputs.len());
+    for (i, input) in node.inputs.iter().enumerate() {
+        operands.push(match (integer.inputs.get(i), inputs.get(i)) {
+            (Some(x), Some(&slot)) => {
+                let real = b.temporary(b.shape_of(slot).to_vec())?;
+                b.emit(id, Kernel::Integer(IntegerKernel::Dequantize(x.scaled)), vec![Some(slot)], vec![real]);
+                Some(real)
+            }
+            _ => input.map(|v| b.slot(v)).transpose()?,
+        });
+    }
+    let real = b.heap(node.outputs[0]);
+    b.emit(id, Kernel::Evaluate, operands, vec![real]);
+    let y = b.held_output(value)?;
+    b.emit(id, Kernel::Integer(IntegerKernel::Quantize(to)), vec![Some(real)], vec![y]);
+    Ok(())
+}
+
+/// From integers to floats, where a reader wants floats; what only integer operators read is not computed.
+pub(super) fn dequantize(b: &mut Builder<'_>, id: NodeId, node: &Node, op: DequantizeLinear) -> Result<bool> {
+    let (Some(x), output) = (node.input(0).filter(|x| b.program.integers.is_held(*x)), node.outputs[0]) else { return Ok(false) };
+    let Some(scaled) = scaled(b, node, op.block_size) else { return Ok(false) };
+    let wanted = b.program.uses[output.index()].iter().any(|u| b.program.integers.node(u.node).is_none());
+    if wanted || b.is_kept(output) {
+        let x = b.held(id, x)?;
+        let y = b.output(output)?;
+        b.emit(id, Kernel::Integer(IntegerKernel::Dequantize(scaled)), vec![Some(x)], vec![y]);
+    }
+    Ok(true)
+}
+
+/// From floats to integers that are held.
+pub(super) fn quantize(b: &mut Builder<'_>, id: NodeId, node: &Node, op: QuantizeLinear) -> Result<bool> {
+    let (Some(x), output) = (node.input(0), node.outputs[0]) else { return Ok(false) };
+    let Some(scaled) = scaled(b, node, op.block_size).filter(|_| b.program.integers.is_held(output)) else { return Ok(false) };
+    if b.float_shape(x).is_none() {
+        return Ok(false);
+    }
+    let x = b.slot(x)?;
+    let y = b.held_output(output)?;
+    b.emit(id, Kernel::Integer(IntegerKernel::Quantize(scaled.output())), vec![Some(x)], vec![y]);
+    Ok(true)
+}
+
+/// The one scale of a quantizer or dequantizer whose integers are held.
+fn scaled(b: &Builder<'_>, node: &Node, block_size: usize) -> Option<Scaled> {
+    let integers = if matches!(node.op, Op::QuantizeLinear(_)) { node.outputs[0] } else { node.input(0)? };
+    let (scale, zero_point) = (b.known(node, 1)?, node.input(2).map(|_| b.known(node, 2)));
+    (block_size == 0).then(|| Scaled::of(scale, zero_point.unwrap_or(Some(&Tensor::scalar(0_i64)))?, b.dtype(integers)?))?
+}
+
+fn unplanned() -> Error {
+    Error::new(ErrorKind::Graph, "an integer operator has no plan for these shapes")
+}
