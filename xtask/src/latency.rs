@@ -6,13 +6,12 @@
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
-use fewbit::data::{DataArg, DataOptions, Sample};
-use fewbit::{Arithmetic, Executable, Network};
+use anyhow::{Context, Result};
+use fewbit::bench::made_up;
+use fewbit::data::{DataArg, DataOptions};
+use fewbit::{Arithmetic, Network};
 use fewbit_runtime::session::Workspace;
-use fewbit_tensor::{DType, Tensor};
 
 /// Runs before the clock counts.
 const WARM_UP: usize = 3;
@@ -27,37 +26,18 @@ pub(crate) fn serve(model: &Path, threads: usize, npz: Option<&PathBuf>) -> Resu
         }
         None => made_up(&executable)?,
     };
+    let inputs = executable.accept(&sample)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("cannot start threads")?;
     pool.install(|| {
         let mut workspace = Workspace::new();
-        let mut run = || executable.run(&mut workspace, &sample);
-        for _ in 0..WARM_UP {
-            run()?;
-        }
+        executable.time(&mut workspace, &inputs, WARM_UP)?;
         println!("ready");
         for line in std::io::stdin().lock().lines() {
             let count: usize = line?.trim().parse().context("a line is not a number of runs")?;
-            let mut times = Vec::with_capacity(count);
-            for _ in 0..count {
-                let start = Instant::now();
-                run()?;
-                times.push(format!("{:.4}", start.elapsed().as_secs_f64() * 1e3));
-            }
+            let times = executable.time(&mut workspace, &inputs, count)?;
+            let times: Vec<_> = times.iter().map(|t| format!("{:.4}", t.as_secs_f64() * 1e3)).collect();
             println!("[{}]", times.join(", "));
         }
         Ok(())
     })
-}
-
-/// Numbers between −2 and 2 for every input; dimensions that are not known are 1.
-fn made_up(executable: &Executable) -> Result<Sample> {
-    let inputs = executable.input_specs().into_iter().map(|spec| {
-        if spec.dtype != DType::F32 {
-            return Err(anyhow!("input '{}' is {}; give --npz FILE", spec.name, spec.dtype));
-        }
-        let shape: Vec<usize> = spec.dims.iter().map(|d| d.unwrap_or(1)).collect();
-        let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| (i * 7919 % 512) as f32 / 128.0 - 2.0).collect();
-        Ok((spec.name, Tensor::from_vec(shape, values)?))
-    });
-    Ok(Sample { inputs: inputs.collect::<Result<_>>()?, label: None, origin: "made up".to_owned() })
 }

@@ -38,6 +38,7 @@ enum Command {
     Inspect(commands::inspect::Arguments),
     Compare(commands::compare::Arguments),
     Run(commands::run::Arguments),
+    Bench(commands::bench::Arguments),
 }
 
 /// How a command that did not fail ended.
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         Command::Inspect(a) => commands::inspect::run(&a),
         Command::Compare(a) => commands::compare::run(&a),
         Command::Run(a) => commands::run::run(&a),
+        Command::Bench(a) => commands::bench::run(&a),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

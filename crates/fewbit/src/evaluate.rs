@@ -274,7 +274,10 @@ fn pair_layers(float: &Executable, quantized: &Executable) -> Vec<Pair> {
         }
         let Some(&twin) = by_name.get(name.as_str()) else { continue };
         let seen = as_users_see_it(quantized.graph(), &uses, twin);
-        if quantized.can_tap(seen) && quantized.graph().constant(seen).is_none() && quantized.graph().dtype(seen).is_some_and(fewbit_tensor::DType::is_float) {
+        if quantized.can_tap(seen)
+            && quantized.graph().constant(seen).is_none()
+            && quantized.graph().dtype(seen).is_some_and(fewbit_tensor::DType::is_float)
+        {
             pairs.push(Pair { float: value, quantized: seen, name: name.clone(), op: node.op.name().to_owned() });
         }
     }

@@ -5,12 +5,13 @@
 //! and what it answers are real numbers.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::{Dim, Graph, Layout, Op, TensorType, ValueId};
 use fewbit_passes::layout::{Interface, convert_layout, permutation};
 use fewbit_runtime::evaluate;
-use fewbit_runtime::session::{Arithmetic, Session, SessionOptions, TapView, Workspace};
+use fewbit_runtime::session::{Arithmetic, Schedule, Session, SessionOptions, TapView, Workspace};
 use fewbit_tensor::{DType, Granularity, QuantParams, QuantScheme, Rounding, ScaleKind, Tensor};
 
 use crate::data::{InputSpec, Sample};
@@ -43,7 +44,8 @@ impl Executable {
         let outputs = graph.outputs.iter().map(|v| port(&graph, *v, output_params(&graph, *v))).collect();
         let converted = convert_layout(&mut graph, Layout::ChannelsLast, Interface::Keep, &mut fewbit_passes::Notes::default())
             .map_err(|e| Error::network(e.to_string()))?;
-        let session = Session::new(&graph, SessionOptions { arithmetic, ..SessionOptions::default() }).map_err(|e| Error::network(e.to_string()))?;
+        let session =
+            Session::new(&graph, SessionOptions { arithmetic, ..SessionOptions::default() }).map_err(|e| Error::network(e.to_string()))?;
         Ok(Self { session, graph, inputs, outputs, permuted: converted.permuted })
     }
 
@@ -105,8 +107,34 @@ impl Executable {
             .collect()
     }
 
+    /// Runs what [`accept`](Self::accept) gave as often as is asked for; returns the time of each run.
+    pub fn time(&self, workspace: &mut Workspace, inputs: &[Tensor], runs: usize) -> Result<Vec<Duration>> {
+        let run = |_| {
+            let start = Instant::now();
+            self.session.run(workspace, inputs).map_err(|e| Error::network(e.to_string()))?;
+            Ok(start.elapsed())
+        };
+        (0..runs).map(run).collect()
+    }
+
+    /// Runs what [`accept`](Self::accept) gave, step by step; returns the plan's schedule with the median time of each step.
+    pub fn profile(&self, workspace: &mut Workspace, inputs: &[Tensor], runs: usize) -> Result<(Schedule, Vec<Duration>)> {
+        let fail = |e: fewbit_runtime::Error| Error::network(e.to_string());
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
+        let schedule = self.session.describe(&*self.session.plan(&shapes, &[]).map_err(fail)?);
+        let mut times: Vec<Vec<Duration>> = vec![Vec::with_capacity(runs); schedule.steps.len()];
+        for _ in 0..runs.max(1) {
+            self.session.run_timed(workspace, inputs, &mut |step, time| times[step].push(time)).map_err(fail)?;
+        }
+        let median = |mut times: Vec<Duration>| {
+            times.sort_unstable();
+            times.get(times.len() / 2).copied().unwrap_or_default()
+        };
+        Ok((schedule, times.into_iter().map(median).collect()))
+    }
+
     /// The sample's tensors in this network's order, layout and type.
-    fn accept(&self, sample: &Sample) -> Result<Vec<Tensor>> {
+    pub fn accept(&self, sample: &Sample) -> Result<Vec<Tensor>> {
         self.inputs
             .iter()
             .enumerate()

@@ -12,6 +12,7 @@
 //! | [`evaluate`] | a quantized network beside its float one |
 //! | [`kept_outputs`] | the float network's answers, so that they are computed once |
 //! | [`lower`] | from the QDQ graph to a file |
+//! | [`bench`] | how fast a network runs here |
 //! | [`answers`] | a network's answers to data |
 //! | [`inspect`] | what a network consists of |
 //! | [`report`] | what a quantization did and cost |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answers;
+pub mod bench;
 pub mod data;
 mod error;
 pub mod evaluate;

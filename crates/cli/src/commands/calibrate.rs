@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use fewbit::{Arithmetic, Network};
 use fewbit::data::Shard;
 use fewbit::network::complete_requests;
 use fewbit::write_file::{check_output, write_file};
+use fewbit::{Arithmetic, Network};
 
 use crate::Outcome;
 use crate::flags::{NetworkFlags, OverwriteFlags, PreprocessFlags, RecipeFlags, data_args};

@@ -1,5 +1,6 @@
 //! The commands, one file each: its arguments, and what it does with the library.
 
+pub(crate) mod bench;
 pub(crate) mod calibrate;
 pub(crate) mod compare;
 pub(crate) mod inspect;

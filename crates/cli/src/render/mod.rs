@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use fewbit::bench::{Benchmark, Step};
 use fewbit::evaluate::Evaluation;
 use fewbit::report::Report;
 
@@ -130,6 +131,53 @@ pub(crate) fn evaluation(e: &Evaluation, layers: usize) -> String {
         let rows = e.layers.iter().take(layers).map(|l| vec![shortened(&l.value), l.op.clone(), format!("{:.1}", l.sqnr_db)]);
         let _ = writeln!(text, "worst of {} layers, on {} samples:", e.layers.len(), e.layer_samples);
         let _ = writeln!(text, "{}", table(&["layer", "operator", "SQNR dB"], rows.collect()));
+    }
+    text
+}
+
+/// How a network ran; with every step if `profile` says so.
+pub(crate) fn benchmark(b: &Benchmark, profile: bool) -> String {
+    let mut text = String::new();
+    let l = &b.latency;
+    let _ = writeln!(
+        text,
+        "latency    {:.3} ms (10 % below {:.3}, 10 % above {:.3}) over {} runs on {} threads, {}",
+        l.median_ms, l.p10_ms, l.p90_ms, l.runs, b.threads, b.isa
+    );
+    let _ = writeln!(
+        text,
+        "throughput {:.1} per second, {:.1} GMAC/s: {:.0} % of what these cores can do (one: {:.0} in floats, {:.0} in integers)",
+        b.throughput,
+        b.gmacs_per_second,
+        100.0 * b.peak_fraction,
+        b.peak.float,
+        b.peak.integer
+    );
+    let _ = writeln!(
+        text,
+        "work       {} MACs, {} of them in integers; {} bytes of activations",
+        count(b.macs as u64),
+        count(b.integer_macs as u64),
+        count(b.arena_bytes as u64)
+    );
+    let e = &b.energy;
+    let _ = writeln!(
+        text,
+        "energy     {:.0} µJ: {:.0} for MACs, {:.0} for activations in a cache, {:.0} for weights from memory (estimate by Horowitz, ISSCC 2014)",
+        e.microjoules(),
+        e.compute_microjoules,
+        e.cache_microjoules,
+        e.memory_microjoules
+    );
+    if profile {
+        let total: f64 = b.steps.iter().map(|s| s.microseconds).sum();
+        let row = |s: &Step| {
+            let speed = if s.macs == 0 { String::new() } else { format!("{:.1}", s.macs as f64 / 1e3 / s.microseconds) };
+            let share = format!("{:.1}", 100.0 * s.microseconds / total.max(1e-9));
+            vec![shortened(&s.node), s.op.clone(), s.kernel.to_owned(), s.output.clone(), format!("{:.1}", s.microseconds), share, speed]
+        };
+        let rows = b.steps.iter().filter(|s| s.kernel != "alias").map(row).collect();
+        let _ = writeln!(text, "{}", table(&["node", "operator", "kernel", "output", "µs", "%", "GMAC/s"], rows));
     }
     text
 }

@@ -1,6 +1,7 @@
 //! A plan as data, for people who want to know what is run and what it costs.
 
 use super::Session;
+use super::kernel::Kernel;
 use super::plan::{Plan, Slot, SlotId, Step, Storage};
 
 /// What a plan does, step by step.
@@ -21,6 +22,8 @@ pub struct ScheduledStep {
     pub op: String,
     /// The kernel: `evaluate` where the operator has none of its own and works on tensors, `alias` where nothing is done.
     pub kernel: &'static str,
+    /// Whether it computes in integers.
+    pub integer: bool,
     /// The inputs; an absent optional one is left out.
     pub inputs: Vec<ScheduledTensor>,
     /// The outputs.
@@ -72,6 +75,7 @@ impl Session {
             node: node.name.clone(),
             op: node.op.name().to_owned(),
             kernel: step.kernel.name(self.program.isa),
+            integer: matches!(step.kernel, Kernel::Integer(_)),
             inputs: step.inputs.iter().flatten().map(tensor).collect(),
             outputs: step.outputs.iter().map(tensor).collect(),
             in_place: step.in_place.is_some(),

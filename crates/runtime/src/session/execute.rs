@@ -4,6 +4,7 @@
 //! plan; threads work within steps, never across them.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use fewbit_ir::ValueId;
 use fewbit_tensor::{DType, Tensor};
@@ -16,12 +17,22 @@ use crate::{Error, ErrorKind, Result, evaluate};
 
 type Sink<'s> = &'s mut dyn FnMut(ValueId, TapView<'_>) -> Result<()>;
 
-pub(super) fn run(program: &Program, plan: &Plan, workspace: &mut Workspace, inputs: &[Tensor], sink: Sink<'_>) -> Result<Vec<Tensor>> {
+/// Is told of each step how long it took, once it is done.
+pub(super) type Clock<'c> = Option<&'c mut dyn FnMut(usize, Duration)>;
+
+pub(super) fn run(
+    program: &Program,
+    plan: &Plan,
+    workspace: &mut Workspace,
+    inputs: &[Tensor],
+    sink: Sink<'_>,
+    clock: Clock<'_>,
+) -> Result<Vec<Tensor>> {
     workspace.heap.clear();
     workspace.heap.resize(plan.heap, None);
     let base = workspace.reserve(plan.arena);
     let mut run = Run { program, plan, workspace, base, inputs };
-    let result = run.all(sink);
+    let result = run.all(sink, clock);
     run.workspace.heap.clear();
     result
 }
@@ -37,12 +48,16 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn all(&mut self, sink: Sink<'_>) -> Result<Vec<Tensor>> {
+    fn all(&mut self, sink: Sink<'_>, mut clock: Clock<'_>) -> Result<Vec<Tensor>> {
         self.show(&self.plan.first_taps, sink)?;
         let mut heap_bytes = 0;
-        for step in &self.plan.steps {
+        for (number, step) in self.plan.steps.iter().enumerate() {
             let node = self.program.graph.node(step.node);
+            let start = clock.is_some().then(Instant::now);
             self.step(step).map_err(|e| e.at(node))?;
+            if let (Some(clock), Some(start)) = (&mut clock, start) {
+                clock(number, start.elapsed());
+            }
             heap_bytes += step.outputs.iter().filter_map(|&id| self.heap(id)).map(|t| t.bytes().len()).sum::<usize>();
             self.workspace.heap_peak = self.workspace.heap_peak.max(heap_bytes);
             self.show(&step.taps, sink)?;

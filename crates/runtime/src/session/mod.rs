@@ -60,6 +60,7 @@ mod tap;
 mod workspace;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use fewbit_ir::{Graph, ValueId};
 use fewbit_tensor::Tensor;
@@ -141,7 +142,18 @@ impl Session {
     ) -> Result<Vec<Tensor>> {
         interface::check_inputs(&self.program.graph, inputs)?;
         let plan = self.plan_for(|i| inputs[i].shape(), taps)?;
-        execute::run(&self.program, &plan, workspace, inputs, sink)
+        execute::run(&self.program, &plan, workspace, inputs, sink, None)
+    }
+
+    /// Runs the graph and says of each step how long it took: its number in [`describe`](Self::describe)'s schedule of the
+    /// plan for these shapes.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_timed(&self, workspace: &mut Workspace, inputs: &[Tensor], clock: &mut dyn FnMut(usize, Duration)) -> Result<Vec<Tensor>> {
+        interface::check_inputs(&self.program.graph, inputs)?;
+        let plan = self.plan_for(|i| inputs[i].shape(), &[])?;
+        execute::run(&self.program, &plan, workspace, inputs, &mut |_, _| Ok(()), Some(clock))
     }
 
     /// The plan for inputs of these shapes, made now if it is not kept.

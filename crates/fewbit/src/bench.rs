@@ -1,0 +1,264 @@
+//! How fast a network runs on this machine, and where its time goes.
+//!
+//! The clock starts with the input in memory in the network's own layout and type and stops with the output there. Times
+//! are medians: of a machine that other work shares, only ratios within one run mean something.
+
+use std::time::{Duration, Instant};
+
+use fewbit_kernels::{
+    Conv2dDims, Conv2dWeightsI8, Isa, MatrixWeights, PackedConv2dU8, PackedMatrix, QuantizedU8, Requantize, Sink, Strides,
+};
+use fewbit_runtime::session::{Place, Schedule, Workspace};
+use fewbit_tensor::{DType, Tensor};
+use serde::Serialize;
+
+use crate::data::Sample;
+use crate::executable::Executable;
+use crate::{Error, Result};
+
+/// Runs before the clock counts.
+const WARM_UP: usize = 3;
+
+/// How a network ran.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Benchmark {
+    /// Threads that kernels shared.
+    pub threads: usize,
+    /// The instructions that kernels used.
+    pub isa: &'static str,
+    /// Time of one run.
+    pub latency: Latency,
+    /// Samples per second, one after the other.
+    pub throughput: f64,
+    /// Multiply-accumulates of one run.
+    pub macs: usize,
+    /// How many of them are in integers.
+    pub integer_macs: usize,
+    /// Billions of multiply-accumulates per second.
+    pub gmacs_per_second: f64,
+    /// What one core does at its best, in the same unit: a product that stays in the first-level cache.
+    pub peak: Peak,
+    /// Part of the peak of all threads that is reached, the mix of integers and floats considered.
+    pub peak_fraction: f64,
+    /// Bytes of activations.
+    pub arena_bytes: usize,
+    /// Estimate of the energy of one run.
+    pub energy: Energy,
+    /// The steps in the order in which they run.
+    pub steps: Vec<Step>,
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// Runs.
+    pub runs: usize,
+    /// Half of the runs were faster.
+    pub median_ms: f64,
+    /// A tenth of the runs were faster.
+    pub p10_ms: f64,
+    /// A tenth of the runs were slower.
+    pub p90_ms: f64,
+}
+
+/// Billions of multiply-accumulates per second of one core.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Peak {
+    /// `f32`.
+    pub float: f64,
+    /// `u8` by `i8` to `i32`.
+    pub integer: f64,
+}
+
+/// Energy by operations and bytes, with the constants of M. Horowitz, *Computing's energy problem (and what we can do
+/// about it)*, ISSCC 2014, for 45 nm: a comparison of networks, not a measurement of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Energy {
+    /// Of multiply-accumulates.
+    pub compute_microjoules: f64,
+    /// Of activations, read and written once each in a cache.
+    pub cache_microjoules: f64,
+    /// Of weights, read once from memory.
+    pub memory_microjoules: f64,
+}
+
+/// Picojoules of an 8-bit multiplication and a 32-bit addition: 0.2 + 0.1.
+const INTEGER_MAC: f64 = 0.3;
+/// Picojoules of a 32-bit float multiplication and addition: 3.7 + 0.9.
+const FLOAT_MAC: f64 = 4.6;
+/// Picojoules per byte of a 32 kB cache: 20 for 64 bits.
+const CACHE_BYTE: f64 = 2.5;
+/// Picojoules per byte of DRAM: 1300 for 64 bits, the lower bound.
+const MEMORY_BYTE: f64 = 162.5;
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// The node, the first of those that are fused.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Type of its output.
+    pub output: String,
+    /// Multiply-accumulates.
+    pub macs: usize,
+    /// Median time.
+    pub microseconds: f64,
+}
+
+/// Times a network on a sample; `weight_bytes` are for the estimate of energy.
+pub fn bench(executable: &Executable, sample: &Sample, runs: usize, threads: usize, weight_bytes: usize) -> Result<Benchmark> {
+    let inputs = executable.accept(sample)?;
+    let isa = Isa::detect().map_err(|e| Error::settings(e.to_string()))?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| Error::network(format!("cannot start {threads} threads: {e}")))?;
+    let peak = Peak { float: float_peak(isa)?, integer: integer_peak(isa)? };
+    let (times, schedule, step_times) = pool.install(|| {
+        let mut workspace = Workspace::new();
+        executable.time(&mut workspace, &inputs, WARM_UP)?;
+        let times = executable.time(&mut workspace, &inputs, runs.max(1))?;
+        let (schedule, steps) = executable.profile(&mut workspace, &inputs, runs.max(1))?;
+        Ok((times, schedule, steps))
+    })?;
+    let latency = Latency::of(times);
+    let macs = |integer: bool| schedule.steps.iter().filter(|s| s.integer == integer).map(|s| s.macs).sum::<usize>();
+    let (float_macs, integer_macs) = (macs(false), macs(true));
+    let seconds = latency.median_ms / 1e3;
+    let at_peak = (float_macs as f64 / peak.float + integer_macs as f64 / peak.integer) / 1e9 / threads as f64;
+    Ok(Benchmark {
+        threads,
+        isa: isa.name(),
+        throughput: 1.0 / seconds,
+        macs: float_macs + integer_macs,
+        integer_macs,
+        gmacs_per_second: (float_macs + integer_macs) as f64 / 1e9 / seconds,
+        peak,
+        peak_fraction: at_peak / seconds,
+        arena_bytes: schedule.arena_bytes,
+        energy: Energy::of(&schedule, [float_macs, integer_macs], weight_bytes),
+        steps: steps(schedule, &step_times),
+        latency,
+    })
+}
+
+impl Latency {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |percent: usize| times.get(times.len().saturating_sub(1) * percent / 100).map_or(0.0, |t| t.as_secs_f64() * 1e3);
+        Self { runs: times.len(), median_ms: at(50), p10_ms: at(10), p90_ms: at(90) }
+    }
+}
+
+impl Energy {
+    fn of(schedule: &Schedule, [float_macs, integer_macs]: [usize; 2], weight_bytes: usize) -> Self {
+        let bytes = |place: Place| if let Place::Arena { bytes, .. } = place { bytes } else { 0 };
+        let moved: usize = schedule.steps.iter().flat_map(|s| s.inputs.iter().chain(&s.outputs)).map(|t| bytes(t.place)).sum();
+        Self {
+            compute_microjoules: (float_macs as f64 * FLOAT_MAC + integer_macs as f64 * INTEGER_MAC) / 1e6,
+            cache_microjoules: moved as f64 * CACHE_BYTE / 1e6,
+            memory_microjoules: weight_bytes as f64 * MEMORY_BYTE / 1e6,
+        }
+    }
+
+    /// All of it.
+    pub fn microjoules(&self) -> f64 {
+        self.compute_microjoules + self.cache_microjoules + self.memory_microjoules
+    }
+}
+
+fn steps(schedule: Schedule, times: &[Duration]) -> Vec<Step> {
+    let row = |(step, time): (fewbit_runtime::session::ScheduledStep, &Duration)| Step {
+        output: step.outputs.first().map_or_else(String::new, |t| t.ty.clone()),
+        node: step.node,
+        op: step.op,
+        kernel: step.kernel,
+        macs: step.macs,
+        microseconds: time.as_secs_f64() * 1e6,
+    };
+    schedule.steps.into_iter().zip(times).map(row).collect()
+}
+
+/// Rows, columns and depth of a product that stays in the first-level cache.
+const PEAK: [usize; 3] = [48, 48, 192];
+/// Runs of which the fastest counts.
+const PEAK_RUNS: usize = 200;
+
+fn fastest(mut run: impl FnMut() -> fewbit_kernels::Result<()>) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..PEAK_RUNS {
+        let start = Instant::now();
+        run().map_err(|e| Error::network(e.to_string()))?;
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    Ok(PEAK.iter().product::<usize>() as f64 / 1e9 / best.max(1e-9))
+}
+
+fn float_peak(isa: Isa) -> Result<f64> {
+    let [m, n, k] = PEAK;
+    let weights = MatrixWeights { k, n, values: &vec![0.5; k * n], strides: Strides::row_major(n), bias: None };
+    let packed = PackedMatrix::new(&weights).map_err(|e| Error::network(e.to_string()))?;
+    let (input, mut output) = (vec![0.25; m * k], vec![0.0; m * n]);
+    alone(|| fastest(|| packed.run(isa, m, fewbit_kernels::Clamp::NONE, &input, &mut output)))
+}
+
+fn integer_peak(isa: Isa) -> Result<f64> {
+    let [m, n, k] = PEAK;
+    let weights = Conv2dWeightsI8 { out_c: n, in_c: k, kernel: [1, 1], groups: 1, values: &vec![100; k * n], bias: None };
+    let packed = PackedConv2dU8::new(&weights).map_err(|e| Error::network(e.to_string()))?;
+    let dims = Conv2dDims {
+        batch: 1,
+        in_h: 1,
+        in_w: m,
+        in_c: k,
+        out_h: 1,
+        out_w: m,
+        out_c: n,
+        kernel: [1, 1],
+        stride: [1, 1],
+        dilation: [1, 1],
+        pad_top: 0,
+        pad_left: 0,
+        groups: 1,
+    };
+    let (input, mut output) = (vec![3_u8; m * k], vec![0_u8; m * n]);
+    let requantize = Requantize { multipliers: &[1e-4], zero_point: 128, min: 0, max: 255 };
+    alone(|| fastest(|| packed.run(isa, &dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(&requantize, &mut output))))
+}
+
+/// On a thread whose kernels do not share their work.
+fn alone(work: impl FnOnce() -> Result<f64> + Send) -> Result<f64> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| crate::parallel::alone(work)?);
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A sample of numbers between −2 and 2 for networks of floats; dimensions that are not known are 1.
+pub fn made_up(executable: &Executable) -> Result<Sample> {
+    let inputs = executable.input_specs().into_iter().map(|spec| {
+        if spec.dtype != DType::F32 {
+            return Err(Error::settings(format!(
+                "input '{}' is {}, for which no numbers can be made up: give --data",
+                spec.name, spec.dtype
+            )));
+        }
+        let shape: Vec<usize> = spec.dims.iter().map(|d| d.unwrap_or(1)).collect();
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| (i * 7919 % 512) as f32 / 128.0 - 2.0).collect();
+        Ok((spec.name, Tensor::from_vec(shape, values).map_err(|e| Error::data(e.to_string()))?))
+    });
+    Ok(Sample { inputs: inputs.collect::<Result<_>>()?, label: None, origin: "made-up numbers".to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles() {
+        let latency = Latency::of((1..=11).rev().map(Duration::from_millis).collect());
+        assert_eq!((latency.runs, latency.p10_ms, latency.median_ms, latency.p90_ms), (11, 2.0, 6.0, 10.0));
+        assert_eq!(Latency::of(Vec::new()).runs, 0);
+    }
+}
