@@ -29,9 +29,14 @@ fn lane(h: usize, v: usize, i: usize) -> usize {
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     blocks: Vec<Block>,
-    /// `[block][half][pair of kernel rows][kernel column][vector][channel][2]`, zeros behind the last row.
-    weights: Vec<[i16; 2 * WIDTH]>,
+    /// `[block][half][pair of kernel rows][kernel column]`, zeros behind the last row.
+    weights: Vec<Taps>,
 }
+
+/// The weights of two taps for half a block: `[vector][channel][2]`. Loads that cross cache lines take longer.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Taps([[i16; 2 * WIDTH]; 2]);
 
 /// Numbers per channel of a block, `[half][vector][channel]`.
 type Numbers<T> = [[[T; WIDTH]; 2]; 2];
@@ -62,10 +67,8 @@ impl Weights {
             for h in 0..2 {
                 for row in (0..source.kernel[0]).step_by(2) {
                     for column in 0..source.kernel[1] {
-                        for v in 0..2 {
-                            let one = |i: usize| source.weight(first + lane(h, v, i / 2), row + i % 2, column).into();
-                            weights.push(std::array::from_fn(one));
-                        }
+                        let one = |v: usize, i: usize| source.weight(first + lane(h, v, i / 2), row + i % 2, column).into();
+                        weights.push(Taps(std::array::from_fn(|v| std::array::from_fn(|i| one(v, i)))));
                     }
                 }
             }
@@ -115,7 +118,7 @@ const SPAN: usize = 1024;
 /// Blocks that lie within `SPAN` channels.
 struct Span<'a> {
     blocks: &'a [Block],
-    weights: &'a [[i16; 2 * WIDTH]],
+    weights: &'a [Taps],
     /// The first channel, and their number.
     first: usize,
     len: usize,
@@ -124,8 +127,8 @@ struct Span<'a> {
 impl Span<'_> {
     /// Every block with its weights.
     #[inline(always)]
-    fn blocks(&self, taps: usize) -> impl Iterator<Item = (&Block, &[[i16; 2 * WIDTH]])> {
-        self.blocks.iter().zip(self.weights.chunks_exact(4 * taps))
+    fn blocks(&self, taps: usize) -> impl Iterator<Item = (&Block, &[Taps])> {
+        self.blocks.iter().zip(self.weights.chunks_exact(2 * taps))
     }
 }
 
@@ -134,7 +137,7 @@ impl Windows<'_> {
     fn spans(&self, taps: usize) -> impl Iterator<Item = Span<'_>> {
         let channels = self.row.dims.in_c;
         let per_span = SPAN / LANES;
-        let weights = self.weights.weights.chunks(per_span * 4 * taps);
+        let weights = self.weights.weights.chunks(per_span * 2 * taps);
         self.weights.blocks.chunks(per_span).zip(weights).enumerate().map(move |(i, (blocks, weights))| {
             // The last block may begin before the span does.
             let first = (i * SPAN).min(channels - LANES);
@@ -183,7 +186,7 @@ impl Windows<'_> {
     ) {
         let taps = KH.div_ceil(2) * KW;
         for ((block, weights), words) in span.blocks(taps).zip(words) {
-            let weights = &weights[2 * H * taps..][..2 * taps];
+            let weights = &weights[H * taps..][..taps];
             let at = block.first - span.first;
             assert!(at + LANES <= span.len);
             let load = |i: usize, column: usize| -> &[u8; LANES] {
@@ -191,16 +194,23 @@ impl Windows<'_> {
                 unsafe { &*inputs[i][column].as_ptr().add(at).cast::<[u8; LANES]>() }
             };
             let mut sums = [self.start(block, H); P];
-            for i in 0..KH.div_ceil(2) {
+            for i in 0..KH / 2 {
                 each!(column < COLUMNS, {
-                    let inputs = if 2 * i + 1 < KH {
-                        self.avx2.pairs::<H>(load(2 * i, column), load(2 * i + 1, column))
-                    } else {
-                        self.avx2.singles::<H>(load(2 * i, column))
-                    };
+                    let inputs = self.avx2.pairs::<H>(load(2 * i, column), load(2 * i + 1, column));
                     for p in 0..P {
                         if column >= p * SW && column < p * SW + KW {
-                            sums[p] = self.avx2.add_products(sums[p], inputs, &weights[2 * (i * KW + column - p * SW)..]);
+                            sums[p] = self.avx2.add_products(sums[p], inputs, &weights[i * KW + column - p * SW]);
+                        }
+                    }
+                    keep(&mut sums);
+                });
+            }
+            if KH % 2 == 1 {
+                each!(column < COLUMNS, {
+                    let inputs = self.avx2.singles::<H>(load(KH - 1, column));
+                    for p in 0..P {
+                        if column >= p * SW && column < p * SW + KW {
+                            sums[p] = self.avx2.add_products(sums[p], inputs, &weights[KH / 2 * KW + column - p * SW]);
                         }
                     }
                     keep(&mut sums);
@@ -241,7 +251,7 @@ impl Windows<'_> {
 
     /// A block of one pixel.
     #[inline(always)]
-    fn pixel(&self, x: usize, block: &Block, weights: &[[i16; 2 * WIDTH]], zeros: &[u8], output: &mut [u8]) {
+    fn pixel(&self, x: usize, block: &Block, weights: &[Taps], zeros: &[u8], output: &mut [u8]) {
         let row = self.row;
         let [height, width] = row.dims.kernel;
         let (low, high) = weights.split_at(weights.len() / 2);
@@ -253,9 +263,9 @@ impl Windows<'_> {
                 let column = row.window.horizontal.at(x, j);
                 let [a, b] = lines.map(|line| row.pixel(line, column, [block.first, LANES], zeros));
                 let (Some(a), Some(b)) = (a.first_chunk(), b.first_chunk()) else { continue };
-                let at = 2 * (i * width + j);
-                sums[0] = self.avx2.add_products(sums[0], self.avx2.pairs::<0>(a, b), &low[at..]);
-                sums[1] = self.avx2.add_products(sums[1], self.avx2.pairs::<1>(a, b), &high[at..]);
+                let at = i * width + j;
+                sums[0] = self.avx2.add_products(sums[0], self.avx2.pairs::<0>(a, b), &low[at]);
+                sums[1] = self.avx2.add_products(sums[1], self.avx2.pairs::<1>(a, b), &high[at]);
             }
         }
         let low = self.avx2.words(sums[0], self.multipliers(block, 0), self.limits);
@@ -349,13 +359,12 @@ impl Avx2 {
 
     /// `sums[c] + inputs[c][0] * weights[c][0] + inputs[c][1] * weights[c][1]`, of half a block.
     #[inline(always)]
-    fn add_products(self, sums: [__m256i; 2], inputs: [__m256i; 2], weights: &[[i16; 2 * WIDTH]]) -> [__m256i; 2] {
-        let weights: &[[i16; 2 * WIDTH]] = &weights[..2];
+    fn add_products(self, sums: [__m256i; 2], inputs: [__m256i; 2], weights: &Taps) -> [__m256i; 2] {
         let mut sums = sums;
         for v in 0..2 {
             // SAFETY: `self` proves AVX2; the array has the 32 bytes that are read, at any alignment.
             sums[v] = unsafe {
-                let weights = _mm256_loadu_si256(weights[v].as_ptr().cast::<__m256i>());
+                let weights = _mm256_loadu_si256(weights.0[v].as_ptr().cast::<__m256i>());
                 _mm256_add_epi32(sums[v], _mm256_madd_epi16(inputs[v], weights))
             };
         }
