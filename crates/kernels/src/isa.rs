@@ -97,13 +97,19 @@ impl Isa {
         body()
     }
 
+    /// The token of AVX2's own kernels, if this is its tier; they run inside [`Self::run`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn avx2(self) -> Option<Avx2> {
+        // SAFETY: an `Isa` with this tier is only made after detecting AVX2 and FMA.
+        (self.0 == Tier::Avx2).then(|| unsafe { Avx2::new() })
+    }
+
     /// Runs `kernel` with this tier's vectors.
     #[inline(always)]
     pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
-        if self.0 == Tier::Avx2 {
-            // SAFETY: an `Isa` with this tier is only made after detecting AVX2 and FMA.
-            let simd = unsafe { Avx2::new() };
+        if let Some(simd) = self.avx2() {
             return self.run(
                 #[inline(always)]
                 || kernel.run(simd),

@@ -121,6 +121,16 @@ pub(super) trait Finish: Copy + Send + Sync {
     /// The numbers of `channels` channels from `first` on, at most `V` vectors of them.
     fn factors<const V: usize>(&self, first: usize, channels: usize) -> Factors<V>;
 
+    /// The requantization, if it is one, and [`Self::bytes`].
+    fn requantizes(&self) -> Option<&Requantize<'_>> {
+        None
+    }
+
+    /// The output of a requantization.
+    fn bytes(_: &mut [Self::Output]) -> &mut [u8] {
+        &mut []
+    }
+
     /// Writes `V` vectors of channels.
     fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[Self::Output; WIDTH]; V]);
 }
@@ -145,6 +155,14 @@ fn vectors<const V: usize>(numbers: &[f32], first: usize, len: usize) -> [[f32; 
 
 impl Finish for Requantize<'_> {
     type Output = u8;
+
+    fn requantizes(&self) -> Option<&Requantize<'_>> {
+        Some(self)
+    }
+
+    fn bytes(output: &mut [u8]) -> &mut [u8] {
+        output
+    }
 
     #[inline(always)]
     fn factors<const V: usize>(&self, first: usize, channels: usize) -> Factors<V> {

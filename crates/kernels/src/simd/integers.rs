@@ -29,8 +29,6 @@ pub(crate) trait Integers: Copy + Send + Sync {
     fn add_pairs(self, sums: Self::Sums, inputs: [i16; 2], weights: Self::Pairs) -> Self::Sums;
     /// Inputs of sixteen channels, the first of each pair from `a` and the second from `b`.
     fn interleave(self, a: &[u8; 2 * WIDTH], b: &[u8; 2 * WIDTH]) -> [Self::Pairs; 2];
-    /// Inputs of sixteen channels, the second of each pair zero.
-    fn alone(self, a: &[u8; 2 * WIDTH]) -> [Self::Pairs; 2];
     /// `sums[c] + inputs[c][0] * weights[c][0] + inputs[c][1] * weights[c][1]`.
     fn multiply_pairs(self, sums: Self::Sums, inputs: Self::Pairs, weights: Self::Pairs) -> Self::Sums;
     /// `limits.zero_point + round_half_to_even(clamp(sums[c] * multipliers[c]))` for one or two vectors of channels.

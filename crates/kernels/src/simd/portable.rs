@@ -78,11 +78,6 @@ impl Integers for Portable {
     }
 
     #[inline(always)]
-    fn alone(self, a: &[u8; 2 * WIDTH]) -> [Self::Pairs; 2] {
-        self.interleave(a, &[0; 2 * WIDTH])
-    }
-
-    #[inline(always)]
     fn multiply_pairs(self, sums: Self::Sums, inputs: Self::Pairs, weights: Self::Pairs) -> Self::Sums {
         std::array::from_fn(|i| {
             let products = [0, 1].map(|j| i32::from(inputs[i][j]) * i32::from(weights[i][j]));

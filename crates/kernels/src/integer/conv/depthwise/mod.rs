@@ -1,0 +1,120 @@
+//! Depthwise convolution: every channel by itself.
+//!
+//! Channels are the vectorized axis. Inputs of two kernel rows are interleaved, so that one instruction multiplies two taps of
+//! several channels, exactly whatever the weights. Padding is read from a run of zero points, so borders need no copy.
+//!
+//! | file | is |
+//! |---|---|
+//! | `pixels` | any window and any number of channels, on every tier, one pixel at a time |
+//! | `avx2` | 32 channels at a time, several pixels of the common windows |
+//!
+//! To add a tier: a file, its packed weights, and its line in `Depthwise::run`.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod pixels;
+
+use crate::float::conv::window::Window;
+use crate::integer::requantize::{Finish, QuantizedU8};
+use crate::threads::for_each_chunk;
+use crate::{Conv2dDims, Isa, Tier};
+
+/// Packed weights of a depthwise convolution.
+#[derive(Clone, Debug)]
+pub(super) struct Depthwise {
+    pixels: pixels::Weights,
+    #[cfg(target_arch = "x86_64")]
+    avx2: Option<avx2::Weights>,
+}
+
+/// Weights as they are given.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    channels: usize,
+    kernel: [usize; 2],
+    /// `[channels, kernel height, kernel width]`
+    values: &'a [i8],
+    bias: Option<&'a [i32]>,
+}
+
+impl Source<'_> {
+    /// A weight; zero behind the last row.
+    fn weight(&self, c: usize, row: usize, column: usize) -> i8 {
+        let [height, width] = self.kernel;
+        if row < height { self.values[(c * height + row) * width + column] } else { 0 }
+    }
+
+    fn bias(&self, c: usize) -> i32 {
+        self.bias.map_or(0, |bias| bias[c])
+    }
+
+    /// The sum of a channel's weights.
+    fn total(&self, c: usize) -> i32 {
+        let taps = self.kernel[0] * self.kernel[1];
+        self.values[c * taps..][..taps].iter().fold(0, |sum, &weight| sum.wrapping_add(weight.into()))
+    }
+}
+
+impl Depthwise {
+    /// Packs `[channels, 1, kernel height, kernel width]`.
+    pub(super) fn pack(channels: usize, kernel: [usize; 2], values: &[i8], bias: Option<&[i32]>) -> Self {
+        let source = Source { channels, kernel, values, bias };
+        Self {
+            pixels: pixels::Weights::pack(&source),
+            #[cfg(target_arch = "x86_64")]
+            avx2: avx2::Weights::pack(&source),
+        }
+    }
+
+    pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
+        match isa.tier() {
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx2 if self.avx2.is_some() => "depthwise, pairs of 16 bits in blocks of 32 channels (vpmaddwd)",
+            Tier::Avx2 => "depthwise, pairs of 16 bits (vpmaddwd)",
+            Tier::Scalar => "depthwise, scalar",
+        }
+    }
+
+    /// Checked by the caller: `dims` agree with the weights, the slices with `dims`.
+    pub(super) fn run<F: Finish>(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, finish: F, output: &mut [F::Output]) {
+        let window = Window::of_convolution(dims);
+        for_each_chunk(output, dims.out_w * dims.out_c, dims.macs(), |row, output| {
+            let row = Row { dims, window: &window, input, image: row / dims.out_h, y: row % dims.out_h };
+            #[cfg(target_arch = "x86_64")]
+            if let (Some(avx2), Some(weights), Some(requantize)) = (isa.avx2(), &self.avx2, finish.requantizes()) {
+                weights.run(isa, avx2, &row, requantize, F::bytes(output));
+                return;
+            }
+            self.pixels.run(isa, &row, finish, output);
+        });
+    }
+}
+
+/// One row of output pixels.
+struct Row<'a> {
+    dims: &'a Conv2dDims,
+    window: &'a Window,
+    input: QuantizedU8<'a>,
+    image: usize,
+    y: usize,
+}
+
+impl Row<'_> {
+    /// The input row that kernel row `i` reads, `None` on padding.
+    #[inline(always)]
+    fn line(&self, i: usize) -> Option<&[u8]> {
+        let Self { dims, input, image, y, window } = *self;
+        let y = window.vertical.at(y, i);
+        let len = dims.in_w * dims.in_c;
+        (y < dims.in_h).then(|| &input.values[(image * dims.in_h + y) * len..][..len])
+    }
+
+    /// The pixel of a line at column `x` (huge on the left padding): its `len` channels from `first` on, or as many zero points.
+    #[inline(always)]
+    fn pixel<'a>(&self, line: Option<&'a [u8]>, x: usize, [first, len]: [usize; 2], zeros: &'a [u8]) -> &'a [u8] {
+        match line {
+            Some(line) if x < self.dims.in_w => &line[x * self.dims.in_c + first..][..len],
+            _ => &zeros[..len],
+        }
+    }
+}
