@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fewbit_ir::op::{Arithmetic, Binary, Clamp, Conv, DequantizeLinear, Gemm, PoolKind, QuantizeLinear, Reduce, ReduceKind};
+use fewbit_ir::op::{Arithmetic, Binary, Clamp, Conv, DequantizeLinear, Gemm, Pad, PadMode, PoolKind, QuantizeLinear, Reduce, ReduceKind};
 use fewbit_ir::{Graph, Layout, Node, NodeId, Op, Use, ValueId};
 use fewbit_kernels as kernels;
 use fewbit_kernels::{BinaryU8, OutputU8};
@@ -38,6 +38,7 @@ pub(super) fn integer_node(graph: &Graph, uses: &[Vec<Use>], id: NodeId) -> Resu
             Ok(find.moving(1))
         }
         Op::Resize(_) => Ok(find.moving(1).filter(IntegerNode::keeps_scale)),
+        Op::Pad(_) => Ok(find.moving(1).filter(IntegerNode::keeps_scale)),
         Op::Concat(_) => Ok(find.moving(node.inputs.len())),
         _ => Ok(None),
     }
@@ -69,11 +70,40 @@ impl<'g> Finder<'g> {
             _ => return Ok(None),
         };
         let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| op.layout == Layout::ChannelsLast) else { return Ok(None) };
-        let (output, absorbed) = self.output();
+        let (output, mut absorbed) = self.output();
         let [out_c, in_c, ..] = *weight.tensor.shape() else { return Ok(None) };
         let form = Form { out_c, in_c: in_c.saturating_mul(op.groups), kernel, groups: op.groups, axis: 0, transposed: false };
-        let weights = pack(&weight, &form, bias, x.scaled, &output)?;
-        Ok(weights.map(|w| IntegerNode { inputs: vec![x], output, work: Work::Conv(w), absorbed }))
+        let Some(weights) = pack(&weight, &form, bias, x.scaled, &output)? else { return Ok(None) };
+        let (x, pads) = match self.unpadded(x) {
+            Some((unpadded, pads, nodes)) => {
+                absorbed.extend(nodes);
+                (unpadded, pads)
+            }
+            None => (x, [0; 2]),
+        };
+        Ok(Some(IntegerNode { inputs: vec![x], output, work: Work::Conv { weights, pads }, absorbed }))
+    }
+
+    /// What lies behind a padding with zeros that only this node reads and that changes no scale: the activation, the
+    /// leading padding of its two spatial axes, and the nodes in between. Trailing padding follows from the output's size.
+    fn unpadded(&self, x: Activation) -> Option<(Activation, [usize; 2], [NodeId; 2])> {
+        let quantize = self.graph.producer(x.value)?;
+        let pad = self.graph.producer(self.graph.node(quantize).input(0)?)?;
+        let node = self.graph.node(pad);
+        let Op::Pad(Pad { mode: PadMode::Constant, .. }) = node.op else { return None };
+        let only = [self.node.input(0)?, x.value, node.outputs[0]].into_iter().all(|v| self.only_use(v).is_some());
+        if !only || !matches!(self.graph.node(quantize).op, Op::QuantizeLinear(_)) || node.input(3).is_some() {
+            return None;
+        }
+        let zero = node.input(2).is_none_or(|v| self.graph.constant(v).is_some_and(|t| t.to_f64_vec() == [0.0]));
+        let from = Finder { node, ..*self }.activation(0).filter(|from| zero && from.scaled == x.scaled)?;
+        let pads: Vec<usize> =
+            self.graph.constant_input(node, 1)?.to_i64_vec().into_iter().map(|p| usize::try_from(p).ok()).collect::<Option<_>>()?;
+        match pads[..] {
+            [0, top, left, 0, 0, _, _, 0] => Some((from, [top, left], [quantize, pad])),
+            [0, left, 0, 0, _, 0] => Some((from, [0, left], [quantize, pad])),
+            _ => None,
+        }
     }
 
     fn gemm(&self, op: Gemm) -> Result<Option<IntegerNode>> {
@@ -152,10 +182,10 @@ impl<'g> Finder<'g> {
             }
         }
         let Some(real) = evaluate(&self.node.op, &inputs, 1)?.into_iter().next() else { return Ok(None) };
+        let scaled = Scaled { scale: to.scale, zero_point: to.zero_point };
         let mut table = [0_u8; 256];
         for (entry, x) in table.iter_mut().zip(real.to_f32().iter()) {
-            let q = Rounding::HalfToEven.round(x / to.scale) + f32::from(to.zero_point);
-            *entry = if q.is_nan() { to.zero_point } else { q as u8 }.clamp(to.min, to.max);
+            *entry = scaled.nearest(*x).clamp(to.min, to.max);
         }
         Ok(Some(IntegerNode { work: Work::Table(Arc::new(table)), ..node }))
     }
@@ -261,8 +291,13 @@ impl Scaled {
 
     /// Outputs of this scale within real limits.
     fn within(self, clamp: Clamp) -> OutputU8 {
+        OutputU8 { scale: self.scale, zero_point: self.zero_point, min: self.nearest(clamp.min), max: self.nearest(clamp.max) }
+    }
+
+    /// The integer that stands for a real number; the zero point for NaN.
+    pub(in super::super) fn nearest(self, x: f32) -> u8 {
+        let q = Rounding::HalfToEven.round(x / self.scale) + f32::from(self.zero_point);
         // Casts saturate, so that what is outside of the integers, infinity too, becomes the nearest.
-        let limit = |x: f32| (Rounding::HalfToEven.round(x / self.scale) + f32::from(self.zero_point)) as u8;
-        OutputU8 { scale: self.scale, zero_point: self.zero_point, min: limit(clamp.min), max: limit(clamp.max) }
+        if q.is_nan() { self.zero_point } else { q as u8 }
     }
 }

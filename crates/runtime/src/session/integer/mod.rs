@@ -18,7 +18,7 @@ mod weights;
 
 use std::sync::Arc;
 
-use fewbit_ir::{Graph, NodeId, Use, ValueId};
+use fewbit_ir::{Graph, NodeId, Op, Use, ValueId};
 use fewbit_kernels::{BinaryU8, Clamp, OutputU8, PackedConv2dU8};
 
 pub(super) use kernel::{IntegerKernel, Scaled, Sums};
@@ -75,8 +75,11 @@ pub(super) enum Output {
 /// What is computed.
 #[derive(Clone, Debug)]
 pub(super) enum Work {
-    /// A convolution; its geometry is the node's.
-    Conv(Weights),
+    /// A convolution; its geometry is the node's, with leading padding of another node added.
+    Conv {
+        weights: Weights,
+        pads: [usize; 2],
+    },
     /// Rows by a constant matrix of `k` rows, as a convolution of one pixel.
     Product {
         weights: Weights,
@@ -115,6 +118,18 @@ impl Integers {
                 && let Some(node) = find::integer_node(graph, uses, id).map_err(|e| e.at(graph.node(id)))?
             {
                 all.claim(graph, id, node);
+            }
+        }
+        // Integers that are only moved on the way to an integer operator are held before it, too.
+        for &id in order.iter().rev() {
+            let node = graph.node(id);
+            let moves = matches!(node.op, Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Transpose(_));
+            if moves
+                && let (Some(x), Some(y)) = (node.input(0), node.outputs.first())
+                && all.held[y.index()]
+                && graph.constant(x).is_none()
+            {
+                all.held[x.index()] = true;
             }
         }
         // Dequantizers of constants that only integer operators read.

@@ -27,10 +27,18 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
     };
     let to = || to.ok_or_else(unplanned);
     let kernel = match &integer.work {
-        Work::Conv(weights) => {
+        Work::Conv { weights, pads: [top, left] } => {
             let Op::Conv(op) = &node.op else { return Err(unplanned()) };
             let problem = convolution::Problem::new(b, node, op.layout).ok_or_else(unplanned)?;
-            let dims = problem.dims(&op.window, op.groups, &op.window.geometry(&problem.spatial, &problem.kernel)?);
+            let mut dims = problem.dims(&op.window, op.groups, &op.window.geometry(&problem.spatial, &problem.kernel)?);
+            // What lies behind a padding that is done here is smaller than what the node sees.
+            (dims.in_h, dims.in_w) = match *b.shape_of(inputs[0]) {
+                [_, w, _] => (1, w),
+                [_, h, w, _] => (h, w),
+                _ => return Err(unplanned()),
+            };
+            dims.pad_top += top;
+            dims.pad_left += left;
             sums(weights, dims, scaled(0)?, integer)
         }
         Work::Product { weights, k } => {
@@ -114,7 +122,10 @@ fn moved(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, mu
         Movement::Permute { shape, permutation } => {
             (IntegerKernel::Permute { shape, permutation }, integer.inputs.iter().map(|x| !x.keeps(to)).collect())
         }
-        Movement::Copy { parts, .. } => (IntegerKernel::Copy { fill: None, parts }, integer.inputs.iter().map(|x| !x.keeps(to)).collect()),
+        Movement::Copy { fill, parts } => {
+            let fill = fill.map(|x| Scaled { scale: to.scale, zero_point: to.zero_point }.nearest(x));
+            (IntegerKernel::Copy { fill, parts }, integer.inputs.iter().map(|x| !x.keeps(to)).collect())
+        }
     };
     for (i, _) in changed.iter().enumerate().filter(|(_, changed)| **changed) {
         let shape = b.shape_of(inputs[i]).to_vec();
@@ -125,6 +136,28 @@ fn moved(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, mu
     let y = b.held_output(value)?;
     b.emit(id, Kernel::Integer(kernel), inputs.into_iter().map(Some).collect(), vec![y]);
     Ok(())
+}
+
+/// Integers in other places, as they are held.
+pub(super) fn held_move(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<bool> {
+    let (Some(x), Some(&y)) = (node.input(0), node.outputs.first()) else { return Ok(false) };
+    let integers = &b.program.integers;
+    if !integers.is_held(x) || !integers.is_held(y) || integers.is_claimed(id) {
+        return Ok(false);
+    }
+    match moving::movement(b, node)? {
+        Some(Movement::Alias) => {
+            let x = b.held(id, x)?;
+            b.alias(id, x, y);
+        }
+        Some(Movement::Permute { shape, permutation }) => {
+            let x = b.held(id, x)?;
+            let y = b.held_output(y)?;
+            b.emit(id, Kernel::Integer(IntegerKernel::Permute { shape, permutation }), vec![Some(x)], vec![y]);
+        }
+        Some(Movement::Copy { .. }) | None => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// The node as it is, on dequantized inputs, for shapes that no kernel on integers takes.
@@ -152,7 +185,7 @@ fn in_floats(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode
 pub(super) fn dequantize(b: &mut Builder<'_>, id: NodeId, node: &Node, op: DequantizeLinear) -> Result<bool> {
     let (Some(x), output) = (node.input(0).filter(|x| b.program.integers.is_held(*x)), node.outputs[0]) else { return Ok(false) };
     let Some(scaled) = scaled(b, node, op.block_size) else { return Ok(false) };
-    let wanted = b.program.uses[output.index()].iter().any(|u| b.program.integers.node(u.node).is_none());
+    let wanted = b.program.uses[output.index()].iter().any(|u| !b.program.integers.is_claimed(u.node));
     if wanted || b.is_kept(output) {
         let x = b.held(id, x)?;
         let y = b.output(output)?;

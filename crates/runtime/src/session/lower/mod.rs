@@ -49,7 +49,7 @@ pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> 
         Op::Split(op) => moving::split(b, id, node, *op)?,
         Op::QuantizeLinear(op) => integer::quantize(b, id, node, *op)? || quantization::fake_quantize(b, id, node, *op)?,
         Op::DequantizeLinear(op) => integer::dequantize(b, id, node, *op)?,
-        _ => moving::moved(b, id, node)?,
+        _ => integer::held_move(b, id, node)? || moving::moved(b, id, node)?,
     };
     if done { Ok(()) } else { evaluated(b, id, node) }
 }
