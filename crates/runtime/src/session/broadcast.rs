@@ -215,7 +215,10 @@ mod tests {
                 let expected: Vec<f32> = (0..count).map(|i| a[at(lhs, i)] - b[at(rhs, i)]).collect();
                 let broadcast = Broadcast::new(lhs, rhs, &result);
                 let mut out = vec![0.0; count];
-                broadcast.run(Isa::best(), kernels::Binary::Sub, &a, &b, Clamp::NONE, &mut out).unwrap();
+                let difference = |a: Operand<'_>, b: Operand<'_>, out: &mut [f32]| {
+                    kernels::binary(Isa::best(), kernels::Binary::Sub, a, b, Clamp::NONE, out)
+                };
+                broadcast.run(&a, &b, &mut out, difference).unwrap();
                 assert_eq!(out, expected, "{lhs:?} {rhs:?}");
                 if lhs == whole {
                     let mut out = a.clone();

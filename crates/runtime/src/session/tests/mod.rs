@@ -1,5 +1,6 @@
 //! Graphs run by a session against the interpreter, and which kernels a session takes for them.
 
+mod integer;
 mod lowering;
 mod memory;
 
@@ -94,7 +95,7 @@ fn shapes_may_change_between_runs() {
     let x = g.add_input("x", Some(TensorType { dtype: DType::F32, dims: Some(vec![Dim::Symbol("N".into()), Dim::Known(3)]) }));
     let y = g.apply("y", Unary::Abs.into(), &[x]);
     g.outputs.push(y);
-    let session = Session::new(&g, SessionOptions { plans: 2 }).unwrap();
+    let session = Session::new(&g, SessionOptions { plans: 2, ..SessionOptions::default() }).unwrap();
     let mut workspace = Workspace::new();
     for n in [1, 5, 2, 1, 7] {
         let input = floats(&[n, 3]);

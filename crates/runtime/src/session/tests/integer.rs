@@ -1,0 +1,253 @@
+//! Graphs in QDQ form, run in integers: against the interpreter, which computes them in floats, and by which kernels.
+
+use fewbit_ir::op::{
+    Binary, Concat, Conv, CoordinateMode, DequantizeLinear, Flatten, GlobalPool, MatMul, NearestMode, Pad, PadMode, Padding, Pool,
+    PoolKind, QuantizeLinear, Resize, ResizeMode, Transpose, Unary, Window,
+};
+use fewbit_ir::{Clamp, Graph, Layout, Op, TensorType, ValueId, infer};
+use fewbit_tensor::{DType, Tensor, element_count};
+
+use super::{constant, floats, input, integers};
+use crate::session::{Arithmetic, Session, SessionOptions, Workspace};
+use crate::{ErrorKind, interpret};
+
+/// A graph whose activations are of one integer type.
+struct Quantized {
+    g: Graph,
+    dtype: DType,
+}
+
+impl Quantized {
+    /// A value quantized with one scale and dequantized again.
+    fn qdq(&mut self, x: ValueId, scale: f32, zero_point: i64) -> ValueId {
+        let q = self.quantize(x, scale, zero_point);
+        self.dequantize(q, scale, zero_point)
+    }
+
+    fn quantize(&mut self, x: ValueId, scale: f32, zero_point: i64) -> ValueId {
+        let (s, z) = self.parameters(scale, zero_point);
+        let name = format!("{}_q", self.g.value(x).name);
+        self.g.apply(&name, QuantizeLinear { axis: 0, block_size: 0, to: self.dtype }.into(), &[x, s, z])
+    }
+
+    fn dequantize(&mut self, q: ValueId, scale: f32, zero_point: i64) -> ValueId {
+        let (s, z) = self.parameters(scale, zero_point);
+        let name = format!("{}_d", self.g.value(q).name);
+        self.g.apply(&name, DequantizeLinear { axis: 0, block_size: 0 }.into(), &[q, s, z])
+    }
+
+    /// Zero points are named for `i8`.
+    fn parameters(&mut self, scale: f32, zero_point: i64) -> (ValueId, ValueId) {
+        let shift = if self.dtype == DType::U8 { 128 } else { 0 };
+        let zero_point = Tensor::from_integers(self.dtype, [], &[zero_point + shift]).unwrap();
+        (self.g.add_constant("", Tensor::scalar(scale)), self.g.add_constant("", zero_point))
+    }
+
+    /// Weights of the whole range with a scale for each index of an axis.
+    fn weights(&mut self, shape: &[usize], axis: i64) -> ValueId {
+        let values: Vec<i64> = (0..element_count(shape).unwrap() as i64).map(|i| (i * 37 + 5) % 256 - 128).collect();
+        let w = self.g.add_constant("w", Tensor::from_integers(DType::I8, shape, &values).unwrap());
+        let scales: Vec<f32> = (0..shape[axis as usize]).map(|c| 0.001 + 0.0005 * c as f32).collect();
+        let s = self.g.add_constant("", Tensor::vector(scales));
+        self.g.apply("w_d", DequantizeLinear { axis, block_size: 0 }.into(), &[w, s])
+    }
+
+    fn conv(&mut self, x: ValueId, shape: &[usize], groups: usize, stride: usize) -> ValueId {
+        let (w, b) = (self.weights(shape, 0), constant(&mut self.g, "b", &shape[..1]));
+        let window =
+            Window { strides: vec![stride; 2], dilations: vec![1; 2], padding: Padding::Explicit { begin: vec![1; 2], end: vec![1; 2] } };
+        self.g.apply("conv", Conv { window, groups, layout: Layout::ChannelsLast, activation: Clamp::NONE }.into(), &[x, w, b])
+    }
+}
+
+/// A graph over `x`, which is quantized, with its one output; and the kernels that run it.
+struct Case {
+    name: &'static str,
+    shape: &'static [usize],
+    build: fn(&mut Quantized, ValueId) -> ValueId,
+    kernels: &'static str,
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "a convolution with its activation, an addition, a mean and a product with a bias",
+        shape: &[2, 7, 6, 3],
+        build: |q, x| {
+            let y = q.conv(x, &[5, 3, 3, 3], 1, 1);
+            let y = q.g.apply("relu", Unary::Relu.into(), &[y]);
+            let y = q.qdq(y, 0.03, -128);
+            let z = q.conv(y, &[5, 1, 3, 3], 5, 1);
+            let z = q.qdq(z, 0.05, 3);
+            let sum = q.g.apply("sum", Binary::Add.into(), &[y, z]);
+            let sum = q.qdq(sum, 0.06, -20);
+            let average = PoolKind::Average { count_include_pad: false };
+            let mean = q.g.apply("mean", GlobalPool { kind: average, layout: Layout::ChannelsLast }.into(), &[sum]);
+            let mean = q.qdq(mean, 0.04, 0);
+            let flat = q.g.apply("flat", Flatten { axis: 1 }.into(), &[mean]);
+            let flat = q.qdq(flat, 0.04, 0);
+            let w = q.weights(&[5, 4], 1);
+            let y = q.g.apply("product", MatMul::default().into(), &[flat, w]);
+            let b = constant(&mut q.g, "bias", &[4]);
+            let y = q.g.apply("biased", Binary::Add.into(), &[y, b]);
+            q.qdq(y, 0.05, 10)
+        },
+        kernels: "quantize dense depthwise binary global alias dense dequantize",
+    },
+    Case {
+        name: "a convolution that ends in floats",
+        shape: &[1, 5, 5, 4],
+        build: |q, x| q.conv(x, &[3, 4, 3, 3], 1, 2),
+        kernels: "quantize dense",
+    },
+    Case {
+        name: "padding in front of a convolution",
+        shape: &[1, 6, 5, 2],
+        build: |q, x| {
+            let pads = integers(&mut q.g, "pads", &[0, 0, 1, 0, 0, 1, 2, 0]);
+            let y = q.g.apply("padded", Pad { mode: PadMode::Constant }.into(), &[x, pads]);
+            let y = q.qdq(y, 0.02, 7);
+            let y = q.conv(y, &[3, 2, 3, 3], 1, 2);
+            q.qdq(y, 0.05, 0)
+        },
+        kernels: "quantize dense dequantize",
+    },
+    Case {
+        name: "padding, transposition and concatenation on other scales",
+        shape: &[1, 4, 3, 2],
+        build: |q, x| {
+            let pads = integers(&mut q.g, "pads", &[0, 1, 0, 0, 0, 0, 2, 0]);
+            let padded = q.g.apply("padded", Pad { mode: PadMode::Constant }.into(), &[x, pads]);
+            let padded = q.qdq(padded, 0.02, 7);
+            let square = q.g.apply("square", Binary::Mul.into(), &[padded, padded]);
+            let square = q.qdq(square, 0.03, -100);
+            let both = q.g.apply("both", Concat { axis: 3 }.into(), &[padded, square]);
+            let both = q.qdq(both, 0.03, -90);
+            let y = q.g.apply("turned", Transpose { perm: Some(vec![0, 3, 1, 2]) }.into(), &[both]);
+            q.qdq(y, 0.03, -90)
+        },
+        kernels: "quantize copy binary requantize requantize copy permute dequantize",
+    },
+    Case {
+        name: "functions of one element, pools and enlargements",
+        shape: &[1, 6, 6, 3],
+        build: |q, x| {
+            let y = q.g.apply("sigmoid", Unary::Sigmoid.into(), &[x]);
+            let y = q.qdq(y, 1.0 / 256.0, -128);
+            let window =
+                Window { strides: vec![2; 2], dilations: vec![1; 2], padding: Padding::Explicit { begin: vec![0; 2], end: vec![0; 2] } };
+            let pool = |kind| Pool { kind, kernel: vec![2; 2], window: window.clone(), ceil_mode: false, layout: Layout::ChannelsLast };
+            let most = q.g.apply("most", pool(PoolKind::Max { column_major_indices: false }).into(), &[y]);
+            let most = q.qdq(most, 1.0 / 256.0, -128);
+            let mean = q.g.apply("mean", pool(PoolKind::Average { count_include_pad: true }).into(), &[y]);
+            let mean = q.qdq(mean, 0.003, -110);
+            let sizes = integers(&mut q.g, "sizes", &[1, 6, 6, 3]);
+            let resize = |mode| Resize { mode, coordinates: CoordinateMode::Asymmetric, nearest: NearestMode::Floor, ..Resize::default() };
+            let near = q.g.add_node("near", resize(ResizeMode::Nearest).into(), vec![Some(most), None, None, Some(sizes)], &["near"]);
+            let near = q.g.node(near).outputs[0];
+            let near = q.qdq(near, 1.0 / 256.0, -128);
+            let smooth = q.g.add_node("smooth", resize(ResizeMode::Linear).into(), vec![Some(mean), None, None, Some(sizes)], &["smooth"]);
+            let smooth = q.g.node(smooth).outputs[0];
+            let smooth = q.qdq(smooth, 0.003, -110);
+            let y = q.g.apply("difference", Binary::Sub.into(), &[near, smooth]);
+            q.qdq(y, 0.004, 0)
+        },
+        kernels: "quantize table max average copy dequantize evaluate quantize binary dequantize",
+    },
+    Case {
+        name: "floats between integers",
+        shape: &[1, 3, 3, 2],
+        build: |q, x| {
+            let y = q.g.apply("softmax", Op::Softmax(fewbit_ir::op::Softmax { axis: -1 }), &[x]);
+            let y = q.qdq(y, 0.004, -128);
+            let y = q.g.apply("square", Binary::Mul.into(), &[y, y]);
+            q.qdq(y, 0.004, -128)
+        },
+        kernels: "fake softmax quantize binary dequantize",
+    },
+];
+
+fn build(case: &Case, dtype: DType) -> Graph {
+    let mut q = Quantized { g: Graph::new("g"), dtype };
+    let x = input(&mut q.g, "x", case.shape);
+    let x = q.qdq(x, 0.02, 7);
+    let y = (case.build)(&mut q, x);
+    q.g.outputs.push(y);
+    infer::infer(&mut q.g).unwrap();
+    q.g
+}
+
+/// The first words of the kernels' names, numbers of the type left out.
+fn kernels(session: &Session, shape: &[usize]) -> String {
+    let schedule = session.describe(&session.plan(&[shape.to_vec()], &[]).unwrap());
+    let word = |name: &'static str| name.split([',', '_', '2', ' ']).next().unwrap_or_default();
+    schedule.steps.iter().map(|s| word(s.kernel)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn integers_are_at_most_a_step_from_rounded_floats() {
+    for (case, dtype) in CASES.iter().flat_map(|c| [(c, DType::I8), (c, DType::U8)]) {
+        let g = build(case, dtype);
+        let session = Session::new(&g, SessionOptions { arithmetic: Arithmetic::Integer, ..SessionOptions::default() }).unwrap();
+        assert_eq!(kernels(&session, case.shape), case.kernels, "{}", case.name);
+        let inputs = [floats(case.shape)];
+        let expected = interpret(&g, &inputs).unwrap();
+        let mut workspace = Workspace::new();
+        for _ in 0..2 {
+            let got = session.run(&mut workspace, &inputs).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+            assert_eq!(got[0].shape(), expected[0].shape(), "{}", case.name);
+            for (i, (a, b)) in got[0].to_f32().iter().zip(expected[0].to_f32().iter()).enumerate() {
+                assert!((a - b).abs() <= 0.061, "{} in {dtype}: {a} at {i}, not {b}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn values_that_are_not_computed_cannot_be_tapped_and_the_others_can() {
+    let g = build(&CASES[0], DType::I8);
+    let session = Session::new(&g, SessionOptions { arithmetic: Arithmetic::Integer, ..SessionOptions::default() }).unwrap();
+    let (inputs, mut workspace) = ([floats(CASES[0].shape)], Workspace::new());
+    for hidden in ["conv", "relu", "product", "biased"] {
+        let tap = g.find_value(hidden).unwrap();
+        assert!(!session.can_tap(tap), "{hidden}");
+        let error = session.run_with_taps(&mut workspace, &inputs, &[tap], &mut |_, _| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input, "{error}");
+    }
+    for open in ["x", "relu_q", "relu_q_d", "flat_q", "biased_q_d"] {
+        let tap = g.find_value(open).unwrap();
+        let mut wide = g.clone();
+        wide.outputs = vec![tap];
+        let expected = interpret(&wide, &inputs).unwrap();
+        let step = |t: &Tensor| if t.dtype() == DType::F32 { 0.061 } else { 1.0 };
+        session
+            .run_with_taps(&mut workspace, &inputs, &[tap], &mut |_, view| {
+                let seen = view.to_tensor()?;
+                assert_eq!((seen.dtype(), seen.shape()), (expected[0].dtype(), expected[0].shape()), "{open}");
+                let near = seen.to_f32().iter().zip(expected[0].to_f32().iter()).all(|(a, b)| (a - b).abs() <= step(&seen));
+                assert!(near, "{open}: {seen:?}");
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+#[test]
+fn integers_at_the_interface_are_those_of_the_caller() {
+    for dtype in [DType::I8, DType::U8] {
+        let mut q = Quantized { g: Graph::new("g"), dtype };
+        let x = q.g.add_input("x", Some(TensorType::fixed(dtype, &[1, 4, 4, 2])));
+        let real = q.dequantize(x, 0.02, 3);
+        let y = q.conv(real, &[3, 2, 3, 3], 1, 1);
+        let y = q.quantize(y, 0.05, -4);
+        q.g.outputs.push(y);
+        infer::infer(&mut q.g).unwrap();
+        let range = dtype.integer_range().unwrap();
+        let values: Vec<i64> = (0..32).map(|i| range.0 + i * 8).collect();
+        let inputs = [Tensor::from_integers(dtype, [1, 4, 4, 2], &values).unwrap()];
+        let session = Session::new(&q.g, SessionOptions { arithmetic: Arithmetic::Integer, ..SessionOptions::default() }).unwrap();
+        let got = session.run(&mut Workspace::new(), &inputs).unwrap();
+        let expected = interpret(&q.g, &inputs).unwrap();
+        assert_eq!((got[0].dtype(), got[0].shape()), (dtype, expected[0].shape()));
+        assert!(got[0].to_i64_vec().iter().zip(expected[0].to_i64_vec()).all(|(a, b)| (a - b).abs() <= 1), "{dtype}");
+    }
+}
