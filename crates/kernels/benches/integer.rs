@@ -28,6 +28,11 @@ fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
+/// Weights with the spread of trained ones: means of four.
+fn trained(len: usize) -> Vec<i8> {
+    bytes(4 * len).as_chunks::<4>().0.iter().map(|four| (four.iter().map(|&b| i32::from(b) - 128).sum::<i32>() / 4) as i8).collect()
+}
+
 fn floats(len: usize) -> Vec<f32> {
     bytes(len).iter().map(|&b| f32::from(b) / 128.0 - 1.0).collect()
 }
@@ -123,7 +128,7 @@ fn float(bencher: Bencher, layer: Layer) {
 fn integer(bencher: Bencher, layer: Layer) {
     let dims = dims(layer);
     let [size, in_c, out_c, kernel, _, groups] = layer;
-    let values: Vec<i8> = bytes(out_c * in_c / groups * kernel * kernel).iter().map(|&b| b as i8).collect();
+    let values: Vec<i8> = trained(out_c * in_c / groups * kernel * kernel);
     let (input, bias, multipliers) = (bytes(size * size * in_c), vec![1000; out_c], vec![1e-3; out_c]);
     let weights = Conv2dWeightsI8 { out_c, in_c, kernel: dims.kernel, groups, values: &values, bias: Some(&bias) };
     let (Ok(packed), mut output) = (PackedConv2dU8::new(&weights), vec![0; dims.out_h * dims.out_w * out_c]) else { return };
@@ -162,9 +167,9 @@ fn pair(bencher: Bencher, op: BinaryU8) {
 #[divan::bench]
 fn change_of_scale(bencher: Bencher) {
     let (input, mut output) = (bytes(LEN), vec![0; LEN]);
-    bencher
-        .counter(ItemsCount::new(LEN))
-        .bench_local(|| requantize_u8(Isa::best(), 0.02, QuantizedU8 { values: black_box(&input), zero_point: 3 }, TO, &mut output));
+    bencher.counter(ItemsCount::new(LEN)).bench_local(|| {
+        requantize_u8(Isa::best(), 0.02, QuantizedU8 { values: black_box(&input), zero_point: 3 }, TO, &mut output)
+    });
 }
 
 #[divan::bench]
@@ -187,9 +192,9 @@ fn softmax_rows(bencher: Bencher, columns: usize) {
 fn layer_norm_rows(bencher: Bencher) {
     let (input, mut output, factors) = (bytes(LEN), vec![0; LEN], floats(768));
     let norm = LayerNorm { rows: LEN / 768, columns: 768, epsilon: 1e-5, scale: Some(&factors), bias: Some(&factors) };
-    bencher
-        .counter(ItemsCount::new(LEN))
-        .bench_local(|| layer_norm_u8(Isa::best(), &norm, 0.02, QuantizedU8 { values: black_box(&input), zero_point: 3 }, TO, &mut output));
+    bencher.counter(ItemsCount::new(LEN)).bench_local(|| {
+        layer_norm_u8(Isa::best(), &norm, 0.02, QuantizedU8 { values: black_box(&input), zero_point: 3 }, TO, &mut output)
+    });
 }
 
 #[divan::bench]

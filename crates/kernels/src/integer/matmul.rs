@@ -4,7 +4,8 @@
 //! Constant weights are better packed once: a 1 × 1 [`PackedConv2dU8`](super::PackedConv2dU8).
 
 use super::requantize::{Accumulators, Finish, Into, QuantizedU8, Sink};
-use super::tile::{Placement, Start, Tiles};
+use super::Placement;
+use super::tile::{Start, Tiles};
 use crate::error::{Result, elements};
 use crate::simd::WIDTH;
 use crate::threads::{for_each_chunk, threads};

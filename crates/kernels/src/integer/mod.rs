@@ -7,10 +7,13 @@ mod conv;
 mod elementwise;
 mod matmul;
 mod norm;
+mod placement;
 mod pool;
 mod requantize;
 mod softmax;
 mod tile;
+
+use placement::Placement;
 
 pub use conv::{Conv2dWeightsI8, PackedConv2dU8};
 pub use elementwise::{BinaryU8, OperandU8, OutputU8, binary_u8, lookup_u8, requantize_u8};

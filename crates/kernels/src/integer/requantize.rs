@@ -142,6 +142,12 @@ pub(super) struct Factors<const V: usize> {
     bias: [[f32; WIDTH]; V],
 }
 
+impl<const V: usize> Factors<V> {
+    pub(super) fn scales(&self) -> &[[f32; WIDTH]; V] {
+        &self.scales
+    }
+}
+
 /// `len` numbers from `first` on in vectors; a single number serves all.
 #[inline(always)]
 fn vectors<const V: usize>(numbers: &[f32], first: usize, len: usize) -> [[f32; WIDTH]; V] {

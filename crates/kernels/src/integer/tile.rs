@@ -1,32 +1,13 @@
-//! The inner kernel of dense convolution and of matrix products: a few rows of inputs by one panel of output channels.
+//! The inner kernel of matrix products: a few rows of inputs by one panel of output channels.
 //!
 //! In: rows of `i16` in pairs, and for every pair the two weights of each of 8 or 16 channels. Out: a [`Finish`] of the sums, which
 //! stay in registers from the bias to the requantization. One `vpmaddwd` multiplies the pairs of eight channels, exactly whatever
 //! the weights.
 
+use super::Placement;
 use super::requantize::{Factors, Finish};
 use crate::Isa;
 use crate::simd::{Kernel, Simd, WIDTH};
-
-/// The weights of eight channels for two inputs each, as they are stored.
-pub(super) trait Weights: Copy {
-    /// In registers.
-    fn load<S: Simd>(&self, simd: S) -> S::Pairs;
-}
-
-impl Weights for [i8; 2 * WIDTH] {
-    #[inline(always)]
-    fn load<S: Simd>(&self, simd: S) -> S::Pairs {
-        simd.widen_pairs(self)
-    }
-}
-
-impl Weights for [i16; 2 * WIDTH] {
-    #[inline(always)]
-    fn load<S: Simd>(&self, simd: S) -> S::Pairs {
-        simd.load_pairs(self)
-    }
-}
 
 /// Where sums begin.
 #[derive(Clone, Copy)]
@@ -37,34 +18,15 @@ pub(super) enum Start<'a> {
     Rows(&'a [[[i32; WIDTH]; 2]]),
 }
 
-/// Where outputs go.
-#[derive(Clone, Copy)]
-pub(super) enum Placement {
-    /// One row after another, this many elements apart.
-    Consecutive(usize),
-    /// Row `i` is output `i + first` of an image of this width, whose rows and columns are so many elements apart.
-    Scattered { first: usize, width: usize, row: usize, column: usize },
-}
-
-impl Placement {
-    #[inline(always)]
-    fn at(self, i: usize) -> usize {
-        match self {
-            Self::Consecutive(step) => i * step,
-            Self::Scattered { first, width, row, column } => (first + i) / width * row + (first + i) % width * column,
-        }
-    }
-}
-
 /// A block of rows by a panel.
-pub(super) struct Tiles<'a, F: Finish, W> {
+pub(super) struct Tiles<'a, F: Finish> {
     pub(super) finish: F,
     /// The panel's first channel, as `finish` counts, and their number.
     pub(super) channel: usize,
     pub(super) channels: usize,
     pub(super) start: Start<'a>,
     /// `[pair][vector of channels]`.
-    pub(super) weights: &'a [W],
+    pub(super) weights: &'a [[i16; 2 * WIDTH]],
     /// The inputs in pairs, at least as many as the weights have, and the number of rows.
     pub(super) rows: &'a [[i16; 2]],
     pub(super) count: usize,
@@ -75,24 +37,24 @@ pub(super) struct Tiles<'a, F: Finish, W> {
     pub(super) placement: Placement,
 }
 
-impl<F: Finish, W: Weights> Tiles<'_, F, W> {
+impl<F: Finish> Tiles<'_, F> {
     /// Computes all outputs.
     pub(super) fn run(self, isa: Isa) {
         if self.channels > WIDTH {
-            isa.vectorize(Vectors::<F, W, 2>(self));
+            isa.vectorize(Vectors::<F, 2>(self));
         } else {
-            isa.vectorize(Vectors::<F, W, 1>(self));
+            isa.vectorize(Vectors::<F, 1>(self));
         }
     }
 }
 
 /// Tiles of `V` vectors of output channels.
-struct Vectors<'a, F: Finish, W, const V: usize>(Tiles<'a, F, W>);
+struct Vectors<'a, F: Finish, const V: usize>(Tiles<'a, F>);
 
 /// Rows of a tile: twelve sums of two vectors and what is added to them fill the registers.
-pub(super) const ROWS: usize = 6;
+const ROWS: usize = 6;
 
-impl<F: Finish, W: Weights, const V: usize> Kernel for Vectors<'_, F, W, V> {
+impl<F: Finish, const V: usize> Kernel for Vectors<'_, F, V> {
     type Output = ();
 
     #[inline(always)]
@@ -118,11 +80,11 @@ impl<F: Finish, W: Weights, const V: usize> Kernel for Vectors<'_, F, W, V> {
     }
 }
 
-impl<F: Finish, W: Weights> Tiles<'_, F, W> {
+impl<F: Finish> Tiles<'_, F> {
     /// The tile of `H` rows from `at` on.
     #[inline(always)]
     fn tile<S: Simd, const V: usize, const H: usize>(&mut self, simd: S, factors: &Factors<V>, at: usize) {
-        let weights: &[[W; V]] = self.weights.as_chunks().0;
+        let weights: &[[[i16; 2 * WIDTH]; V]] = self.weights.as_chunks().0;
         let mut inputs = [&self.rows[..0]; H];
         for (p, input) in inputs.iter_mut().enumerate() {
             *input = &self.rows[(at + p) * self.row..][..weights.len()];
@@ -138,9 +100,9 @@ impl<F: Finish, W: Weights> Tiles<'_, F, W> {
             }
         }
         for (i, weights) in weights.iter().enumerate() {
-            let mut vectors = [weights[0].load(simd); V];
+            let mut vectors = [simd.load_pairs(&weights[0]); V];
             for v in 1..V {
-                vectors[v] = weights[v].load(simd);
+                vectors[v] = simd.load_pairs(&weights[v]);
             }
             // Loops over indices: with closures over arrays the sums would not stay in registers.
             for p in 0..H {

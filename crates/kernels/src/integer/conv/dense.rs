@@ -1,14 +1,15 @@
-//! Dense and grouped convolution: how the outputs are cut into blocks for [`tile`](crate::integer::tile).
+//! Dense and grouped convolution: how the outputs are cut into blocks for [`super::tile`].
 //!
-//! The windows of a block are first copied into rows, widened to 16 bits; then all panels of weights pass by.
+//! The windows of a block are laid out in rows, unless they lie so in the input; then all panels of weights pass by.
 
 use super::gather::Gather;
-use super::panels::{Panel, Panels};
+use super::panels::{Entries, Panel, Panels, QUAD};
+use super::tile::{Rows, Tiles};
 use crate::error::Result;
 use crate::float::conv::window::Window;
-use crate::integer::requantize::{Accumulators, Finish, QuantizedU8};
-use crate::integer::tile::{Placement, ROWS, Start, Tiles};
-use crate::simd::WIDTH;
+use crate::integer::Placement;
+use crate::integer::requantize::{Finish, QuantizedU8};
+use crate::simd::{Kernel, Simd, WIDTH};
 use crate::threads::{for_each_chunk, threads};
 use crate::{Conv2dDims, Isa, Tier};
 
@@ -19,7 +20,10 @@ pub(super) struct Dense {
 }
 
 /// Elements of a block's rows, which lie on the stack and shall stay in the caches with the outputs.
-const BLOCK: usize = 16 * 1024;
+const BLOCK: usize = 8 * 1024;
+
+/// Elements of the longest row that is laid out.
+const LONGEST: usize = 32 * 1024;
 
 impl Dense {
     /// Packs `[groups * out_group, in_group, kernel height, kernel width]`.
@@ -36,8 +40,12 @@ impl Dense {
     }
 
     pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
+        let [fours, twos, ones, wide] = self.weights.counts();
         match isa.tier() {
-            Tier::Avx2 => "dense, pairs of 16 bits (vpmaddwd)",
+            Tier::Avx2 if wide > fours + twos + ones => "dense, mostly pairs of 16 bits (vpmaddwd)",
+            Tier::Avx2 if wide > 0 => "dense, mostly pairs of bytes (vpmaddubsw)",
+            Tier::Avx2 if fours > twos + ones => "dense, pairs of bytes summed in 16 bits (vpmaddubsw, vpaddw)",
+            Tier::Avx2 => "dense, pairs of bytes (vpmaddubsw)",
             Tier::Scalar => "dense, scalar",
         }
     }
@@ -49,35 +57,21 @@ impl Dense {
         let work = Work { weights: &self.weights, window: &window, groups: dims.groups, input, finish };
         if pixels == 1 && dims.groups == 1 {
             // A single row: threads share the channels.
-            let channels = dims.out_c.div_ceil(threads()).next_multiple_of(2 * WIDTH);
+            let channels = dims.out_c.div_ceil(threads()).next_multiple_of(WIDTH);
             for_each_chunk(output, channels, dims.macs(), |i, output| {
-                work.run(
-                    isa,
-                    Piece {
-                        first: 0,
-                        pixels: 1,
-                        channel: i * channels,
-                        channels: output.len(),
-                        output,
-                        placement: Placement::Consecutive(0),
-                    },
-                );
+                let (channel, channels, placement) = (i * channels, output.len(), Placement::Consecutive(0));
+                work.run(isa, Piece { first: 0, pixels: 1, channel, channels, output, placement });
             });
             return;
         }
-        let pixels = pixels.div_ceil(PIECES * threads());
+        // Whole tiles, and two pieces per thread: threads seldom run equally fast.
+        let pixels = pixels.div_ceil(2 * threads()).next_multiple_of(8);
         for_each_chunk(output, pixels * dims.out_c, dims.macs(), |i, output| {
             let placement = Placement::Consecutive(dims.out_c);
-            work.run(
-                isa,
-                Piece { first: i * pixels, pixels: output.len() / dims.out_c, channel: 0, channels: dims.out_c, output, placement },
-            );
+            work.run(isa, Piece { first: i * pixels, pixels: output.len() / dims.out_c, channel: 0, channels: dims.out_c, output, placement });
         });
     }
 }
-
-/// Pieces of the work per thread: threads seldom run equally fast.
-const PIECES: usize = 2;
 
 /// What all pieces of the work share.
 pub(super) struct Work<'a, F> {
@@ -104,119 +98,121 @@ pub(super) struct Piece<'a, T> {
 impl<F: Finish> Work<'_, F> {
     /// Computes a piece, with as much stack as it needs.
     pub(super) fn run(&self, isa: Isa, piece: Piece<F::Output>) {
-        let row = 2 * self.weights.pairs.max(1);
-        let height = (BLOCK / row).min(piece.pixels);
-        match height * row {
-            0 => self.sections(isa, piece),
-            ..=2048 => self.blocks::<2048>(isa, height, piece),
-            ..=8192 => self.blocks::<8192>(isa, height, piece),
-            _ => self.blocks::<BLOCK>(isa, height, piece),
+        let row = (QUAD * self.weights.quads).max(1);
+        let height = (BLOCK / row / 8 * 8).max(8).min(LONGEST / row).min(piece.pixels);
+        let wide = self.weights.counts()[3] > 0;
+        let copied = self.gather(0).in_place(0).is_none();
+        match (height * row, wide) {
+            (0, _) => self.deep(isa, piece),
+            (_, false) if !copied => self.blocks::<0, 0>(isa, height, piece),
+            (..=BLOCK, false) => self.blocks::<BLOCK, 0>(isa, height, piece),
+            (..=BLOCK, true) if !copied => self.blocks::<0, BLOCK>(isa, height, piece),
+            (..=BLOCK, true) => self.blocks::<BLOCK, BLOCK>(isa, height, piece),
+            _ => self.blocks::<LONGEST, LONGEST>(isa, height, piece),
         }
     }
 
-    /// Blocks of `height` rows, `SIZE` elements at most.
+    /// Blocks of `height` rows, laid out in so many bytes and words if they must be.
     #[inline(never)]
-    fn blocks<const SIZE: usize>(&self, isa: Isa, height: usize, mut piece: Piece<F::Output>) {
-        let mut rows = [0_i16; SIZE];
+    fn blocks<const BYTES: usize, const WORDS: usize>(&self, isa: Isa, height: usize, mut piece: Piece<F::Output>) {
+        let (mut bytes, mut words) = ([0; BYTES], [0; WORDS]);
         for group in 0..self.groups {
             let gather = self.gather(group);
             for at in (0..piece.pixels).step_by(height) {
                 let count = height.min(piece.pixels - at);
-                isa.run(
-                    #[inline(always)]
-                    || gather.run(piece.first + at, count, &mut rows),
-                );
-                for panel in piece.panels(self.weights) {
-                    let (start, weights) = self.weights.panel(group, panel, self.input.zero_point);
-                    let (output, placement) = piece.outputs(at, group * self.weights.out_group + panel.first);
-                    let tiles = Tiles {
-                        finish: self.finish,
-                        channel: group * self.weights.out_group + panel.first,
-                        channels: panel.channels,
-                        start: Start::Channels(&start),
-                        weights,
-                        rows: rows.as_chunks().0,
-                        count,
-                        row: self.weights.pairs,
-                        output,
-                        placement,
-                    };
-                    tiles.run(isa);
+                let (bytes, step) = match gather.in_place(piece.first + at) {
+                    Some(rows) => rows,
+                    None => {
+                        isa.run(
+                            #[inline(always)]
+                            || gather.run(piece.first + at, count, &mut bytes),
+                        );
+                        (&bytes[..], gather.row)
+                    }
+                };
+                if WORDS > 0 {
+                    isa.run(
+                        #[inline(always)]
+                        || widen(bytes, step, &mut words[..count * gather.row], gather.row),
+                    );
+                }
+                let rows = Rows { bytes, words: &words, steps: [step, gather.row], count };
+                for (panel, entries) in piece.panels(self.weights.group(group)) {
+                    let (output, placement) = piece.outputs(at, panel.first);
+                    let start = panel.start(self.input.zero_point);
+                    Tiles { panel, entries, start, finish: self.finish, rows, output, placement }.run(isa);
                 }
             }
         }
     }
 
-    fn gather(&self, group: usize) -> Gather<'_> {
-        let Panels { in_group, pairs, .. } = *self.weights;
-        Gather {
-            window: self.window,
-            input: self.input.values,
-            zero_point: self.input.zero_point,
-            channel: group * in_group,
-            channels: in_group,
-            row: 2 * pairs,
-        }
+    pub(super) fn gather(&self, group: usize) -> Gather<'_> {
+        let Panels { in_group, quads, .. } = *self.weights;
+        let (input, zero_point) = (self.input.values, self.input.zero_point);
+        Gather { window: self.window, input, zero_point, channel: group * in_group, channels: in_group, row: QUAD * quads }
     }
 
-    /// Windows of more than [`BLOCK`] inputs, a few at a time and in sections.
+    /// Windows that are too long to be laid out: one quad after another, and slowly.
     #[inline(never)]
-    fn sections(&self, isa: Isa, mut piece: Piece<F::Output>) {
-        const SECTION: usize = BLOCK / ROWS / 2;
-        let mut rows = [0_i16; BLOCK];
+    fn deep(&self, isa: Isa, mut piece: Piece<F::Output>) {
         for group in 0..self.groups {
             let gather = self.gather(group);
-            for at in (0..piece.pixels).step_by(ROWS) {
-                let count = ROWS.min(piece.pixels - at);
-                for panel in piece.panels(self.weights) {
-                    let (start, weights) = self.weights.panel(group, panel, self.input.zero_point);
-                    let mut sums = [start; ROWS];
-                    let channel = group * self.weights.out_group + panel.first;
-                    for (i, weights) in weights.chunks(SECTION * panel.vectors).enumerate() {
-                        let pairs = weights.len() / panel.vectors;
-                        for (p, row) in rows.chunks_exact_mut(2 * pairs).take(count).enumerate() {
-                            gather.section(piece.first + at + p, 2 * i * SECTION, row);
-                        }
-                        let before = sums;
-                        let part = Tiles {
-                            finish: Accumulators,
-                            channel: 0,
-                            channels: panel.vectors * WIDTH,
-                            start: Start::Rows(&before),
-                            weights,
-                            rows: rows.as_chunks().0,
-                            count,
-                            row: pairs,
-                            output: sums.as_flattened_mut().as_flattened_mut(),
-                            placement: Placement::Consecutive(2 * WIDTH),
-                        };
-                        part.run(isa);
+            for pixel in 0..piece.pixels {
+                for (panel, entries) in piece.panels(self.weights.group(group)) {
+                    let mut sums = panel.start(self.input.zero_point);
+                    for (i, (offset, weights)) in entries.offsets.iter().zip(entries.weights).enumerate() {
+                        let quad = std::array::from_fn(|k| gather.element(piece.first + pixel, *offset as usize + k));
+                        weights.accumulate(panel.is_wide(i), quad, &mut sums);
                     }
-                    let (output, placement) = piece.outputs(at, channel);
-                    let finish = Tiles::<F, [i8; 2 * WIDTH]> {
-                        finish: self.finish,
-                        channel,
-                        channels: panel.channels,
-                        start: Start::Rows(&sums),
-                        weights: &[],
-                        rows: &[],
-                        count,
-                        row: 0,
-                        output,
-                        placement,
-                    };
-                    finish.run(isa);
+                    let (output, placement) = piece.outputs(pixel, panel.first);
+                    let output = &mut output[placement.at(0)..][..panel.channels];
+                    isa.vectorize(Last { finish: self.finish, panel, sums, output });
                 }
             }
         }
     }
 }
 
+/// The last step of a deep window.
+struct Last<'a, F: Finish> {
+    finish: F,
+    panel: &'a Panel,
+    sums: [i32; WIDTH],
+    output: &'a mut [F::Output],
+}
+
+impl<F: Finish> Kernel for Last<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let factors = self.finish.factors::<1>(self.panel.first, self.panel.channels);
+        let mut padded = [[F::Output::default(); WIDTH]; 1];
+        self.finish.finish(simd, [simd.load_sums(&self.sums)], &factors, &mut padded);
+        self.output.copy_from_slice(&padded[0][..self.output.len()]);
+    }
+}
+
+/// Rows of bytes as rows of words.
+#[inline(always)]
+fn widen(bytes: &[u8], step: usize, words: &mut [i16], row: usize) {
+    if row == 0 {
+        return;
+    }
+    if step == row {
+        words.iter_mut().zip(bytes).for_each(|(word, &byte)| *word = byte.into());
+        return;
+    }
+    for (words, bytes) in words.chunks_exact_mut(row).zip(bytes.chunks(step)) {
+        words.iter_mut().zip(bytes).for_each(|(word, &byte)| *word = byte.into());
+    }
+}
+
 impl<T> Piece<'_, T> {
-    /// The panels of a group that a piece computes.
-    fn panels<'a>(&self, weights: &'a Panels) -> impl Iterator<Item = &'a Panel> + use<'a, T> {
+    /// Those of a group's panels that a piece computes.
+    fn panels<'a, I: Iterator<Item = (&'a Panel, Entries<'a>)>>(&self, panels: I) -> impl Iterator<Item = I::Item> + use<'a, T, I> {
         let channels = self.channel..self.channel + self.channels;
-        weights.list.iter().filter(move |panel| channels.contains(&panel.first))
+        panels.filter(move |(panel, _)| channels.contains(&panel.first))
     }
 
     /// Where the outputs of a panel from pixel `at` on lie.

@@ -1,6 +1,6 @@
-//! The inputs of windows as rows of `i16`, side by side: what the dense kernel multiplies.
+//! The inputs of windows as rows of bytes, side by side: what the dense kernel multiplies.
 //!
-//! Padding becomes the zero point. A row is as long as the weights' pairs ask; what lies behind the window's inputs is
+//! Padding becomes the zero point. A row is as long as the weights' quads ask; what lies behind the window's inputs is
 //! multiplied by zero.
 
 use crate::float::conv::window::Window;
@@ -21,10 +21,16 @@ pub(super) struct Gather<'a> {
 /// Elements that are copied at once.
 const COPY: usize = 16;
 
-impl Gather<'_> {
+impl<'a> Gather<'a> {
+    /// The rows from output `first` on as they lie in the input, if they do: where they begin, and elements from one to the next.
+    pub(super) fn in_place(&self, first: usize) -> Option<(&'a [u8], usize)> {
+        let step = self.window.in_c;
+        (self.window.pointwise().is_some() && self.channels == self.row).then(|| (&self.input[first * step + self.channel..], step))
+    }
+
     /// Writes the rows of `pixels` outputs from `first` on.
     #[inline(always)]
-    pub(super) fn run(&self, first: usize, pixels: usize, rows: &mut [i16]) {
+    pub(super) fn run(&self, first: usize, pixels: usize, rows: &mut [u8]) {
         let Window { in_c, out_h, out_w, .. } = *self.window;
         if self.window.pointwise().is_some() {
             for (p, pixel) in (first..first + pixels).enumerate() {
@@ -42,27 +48,22 @@ impl Gather<'_> {
         }
     }
 
-    /// Writes the elements of one row from `from` on, one after another; zeros behind its end.
-    pub(super) fn section(&self, pixel: usize, from: usize, to: &mut [i16]) {
+    /// Element `i` of the row of an output; 0 behind its end.
+    pub(super) fn element(&self, pixel: usize, i: usize) -> u8 {
         let Window { in_h, in_w, in_c, out_h, out_w, vertical, horizontal, .. } = *self.window;
-        let line = pixel / out_w;
-        for (i, to) in (from..).zip(to) {
-            let (tap, channel) = (i / self.channels, self.channel + i % self.channels);
-            let x = horizontal.at(pixel % out_w, tap % horizontal.count);
-            let y = vertical.at(line % out_h, tap / horizontal.count);
-            *to = if tap >= vertical.count * horizontal.count {
-                0
-            } else if y < in_h && x < in_w {
-                i16::from(self.input[((line / out_h * in_h + y) * in_w + x) * in_c + channel])
-            } else {
-                i16::from(self.zero_point)
-            };
+        let (tap, channel) = (i / self.channels, self.channel + i % self.channels);
+        if tap >= vertical.count * horizontal.count {
+            return 0;
         }
+        let line = pixel / out_w;
+        let (y, x) = (vertical.at(line % out_h, tap / horizontal.count), horizontal.at(pixel % out_w, tap % horizontal.count));
+        let inside = y < in_h && x < in_w;
+        if inside { self.input[((line / out_h * in_h + y) * in_w + x) * in_c + channel] } else { self.zero_point }
     }
 
     /// One window.
     #[inline(always)]
-    fn window(&self, image: usize, y: usize, x: usize, row: &mut [i16]) {
+    fn window(&self, image: usize, y: usize, x: usize, row: &mut [u8]) {
         let Window { in_h, in_w, in_c, vertical, horizontal, .. } = *self.window;
         // In the middle of a row, the columns of a kernel row are one run of inputs.
         let left = horizontal.at(x, 0);
@@ -82,25 +83,25 @@ impl Gather<'_> {
                 if y < in_h && x < in_w {
                     self.copy((line + x) * in_c + self.channel, self.channels, &mut row[at..]);
                 } else {
-                    row[at..][..self.channels].fill(i16::from(self.zero_point));
+                    row[at..][..self.channels].fill(self.zero_point);
                 }
                 at += self.channels;
             }
         }
     }
 
-    /// Widens `len` inputs from `from` on, and whatever follows them up to a multiple of [`COPY`].
+    /// Copies `len` inputs from `from` on, and whatever follows them up to a multiple of [`COPY`]: moves of known length.
     #[inline(always)]
-    fn copy(&self, from: usize, len: usize, to: &mut [i16]) {
+    fn copy(&self, from: usize, len: usize, to: &mut [u8]) {
         let padded = len.next_multiple_of(COPY);
         match (self.input.get(from..from + padded), to.get_mut(..padded)) {
             (Some(input), Some(to)) => {
                 for (to, input) in to.as_chunks_mut::<COPY>().0.iter_mut().zip(input.as_chunks::<COPY>().0) {
-                    *to = input.map(i16::from);
+                    *to = *input;
                 }
             }
             // At the end of the input, or of the rows.
-            _ => to.iter_mut().zip(&self.input[from..from + len]).for_each(|(to, &input)| *to = i16::from(input)),
+            _ => to[..len].copy_from_slice(&self.input[from..from + len]),
         }
     }
 }

@@ -5,9 +5,9 @@
 //! | file | is |
 //! |---|---|
 //! | `packed`, `transpose` | the public entries |
-//! | `dense` | how the outputs are cut into blocks for the inner kernel, [`tile`](super::tile) |
+//! | `dense` | how the outputs are cut into blocks |
 //! | `gather` | the inputs of a block's windows, row by row |
-//! | `panels` | the order of the weights |
+//! | `panels`, `tile` | the order of the weights, the inner kernel |
 //! | `depthwise` | one channel at a time |
 //!
 //! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
@@ -19,5 +19,6 @@ mod packed;
 mod panels;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use packed::{Conv2dWeightsI8, PackedConv2dU8};

@@ -5,15 +5,14 @@
 //! 0–3 16–19 | 4–7 20–23, the other half 8–11 24–27 | 12–15 28–31.
 
 use super::{Row, Source};
-use crate::Isa;
 use crate::integer::requantize::Requantize;
-use crate::simd::avx2::Avx2;
+use crate::simd::avx2::{Avx2, keep};
 use crate::simd::{Limits, WIDTH};
-use std::arch::asm;
+use crate::Isa;
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_adds_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_loadu2_m128, _mm256_madd_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_mullo_epi32,
-    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
+    __m256, __m256i, _mm256_add_epi32, _mm256_adds_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_loadu_ps, _mm256_loadu2_m128, _mm256_loadu_si256,
+    _mm256_madd_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_packs_epi32,
+    _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
     _mm256_storeu_si256, _mm256_sub_epi32, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
 
@@ -202,7 +201,9 @@ impl Windows<'_> {
                             sums[p] = self.avx2.add_products(sums[p], inputs, &weights[i * KW + column - p * SW]);
                         }
                     }
-                    keep(&mut sums);
+                    for p in 0..P {
+                        sums[p] = [keep(sums[p][0]), keep(sums[p][1])];
+                    }
                 });
             }
             if KH % 2 == 1 {
@@ -213,7 +214,9 @@ impl Windows<'_> {
                             sums[p] = self.avx2.add_products(sums[p], inputs, &weights[KH / 2 * KW + column - p * SW]);
                         }
                     }
-                    keep(&mut sums);
+                    for p in 0..P {
+                        sums[p] = [keep(sums[p][0]), keep(sums[p][1])];
+                    }
                 });
             }
             let multipliers = self.multipliers(block, H);
@@ -398,16 +401,5 @@ impl Avx2 {
             let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(requantize.max as i8));
             _mm256_storeu_si256(to.as_mut_ptr().cast::<__m256i>(), bytes);
         }
-    }
-}
-
-/// Makes the compiler hold the sums in registers here, and load nothing earlier that is wanted later. Free to reorder additions and
-/// to load ahead, it spills a dozen registers per tile, which takes twice as long.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn keep<const P: usize>(sums: &mut [[__m256i; 2]; P]) {
-    for p in 0..P {
-        // SAFETY: there are no instructions.
-        unsafe { asm!("/* {0} {1} */", inout(ymm_reg) sums[p][0], inout(ymm_reg) sums[p][1], options(nostack, preserves_flags)) };
     }
 }

@@ -1,0 +1,205 @@
+//! Tiles of eight rows by eight channels: 8 sums, 4 registers of weights, the rest for inputs and products.
+
+use super::{Rows, Tiles};
+use crate::integer::conv::panels::{Entries, Weights};
+use crate::integer::requantize::{Factors, Finish, Requantize};
+use crate::simd::WIDTH;
+use crate::simd::avx2::{Avx2, keep};
+use std::arch::x86_64::{__m128i, __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm256_add_epi16, _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepi8_epi16, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_load_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi8, _mm256_set1_ps, _mm256_setzero_si256};
+
+/// Rows whose sums are kept until they are finished together.
+const BATCH: usize = 64;
+
+/// Computes all outputs.
+///
+/// # Safety
+/// Every offset is at most `4 * offsets.len() - 4`, and every row has that many elements.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run<F: Finish>(avx2: Avx2, mut tiles: Tiles<F>) {
+    let factors = tiles.finish.factors::<1>(tiles.panel.first, tiles.panel.channels);
+    let mut sums = [_mm256_setzero_si256(); BATCH];
+    for first in (0..tiles.rows.count).step_by(BATCH) {
+        let sums = &mut sums[..BATCH.min(tiles.rows.count - first)];
+        let job = Job { counts: tiles.panel.counts, entries: tiles.entries, start: &tiles.start, rows: tiles.rows };
+        let (eights, rest) = sums.as_chunks_mut::<8>();
+        let mut at = first + 8 * eights.len();
+        // SAFETY: as the caller promises; these rows are below `count`.
+        unsafe {
+            job.accumulate(first, eights);
+            let (fours, rest) = rest.as_chunks_mut::<4>();
+            job.accumulate(at, fours);
+            at += 4 * fours.len();
+            let (twos, rest) = rest.as_chunks_mut::<2>();
+            job.accumulate(at, twos);
+            at += 2 * twos.len();
+            job.accumulate(at, rest.as_chunks_mut::<1>().0);
+        }
+        finish(avx2, &mut tiles, &factors, first, sums);
+    }
+}
+
+/// What the sums are made of.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    counts: [usize; 4],
+    entries: Entries<'a>,
+    start: &'a [i32; WIDTH],
+    rows: Rows<'a>,
+}
+
+impl Job<'_> {
+    /// The sums of tiles of `H` rows from row `at` on.
+    ///
+    /// In a function of its own, whose registers are for the sums alone.
+    ///
+    /// # Safety
+    /// As [`run`]; the rows exist.
+    #[inline(never)]
+    #[target_feature(enable = "avx2")]
+    unsafe fn accumulate<const H: usize>(&self, at: usize, tiles: &mut [[__m256i; H]]) {
+        let [fours, twos, ones, _] = self.counts;
+        let [byte_step, word_step] = self.rows.steps;
+        for (i, tile) in tiles.iter_mut().enumerate() {
+            let (mut offsets, mut weights) = (self.entries.offsets, self.entries.weights);
+            let at = at + i * H;
+            let bytes = self.rows.bytes.as_ptr().wrapping_add(at * byte_step);
+            let words = self.rows.words.as_ptr().wrapping_add(at * word_step);
+            // SAFETY: the array has the eight integers that are read, at any alignment.
+            let mut sums = [unsafe { _mm256_loadu_si256(self.start.as_ptr().cast::<__m256i>()) }; H];
+            // SAFETY: the caller promises that the rows exist and that offsets lie within them.
+            unsafe {
+                for (offsets, weights) in split(&mut offsets, fours).as_chunks().0.iter().zip(split(&mut weights, fours).as_chunks().0) {
+                    together::<H, 4>(&mut sums, bytes, byte_step, offsets, weights);
+                }
+                for (offsets, weights) in split(&mut offsets, twos).as_chunks().0.iter().zip(split(&mut weights, twos).as_chunks().0) {
+                    together::<H, 2>(&mut sums, bytes, byte_step, offsets, weights);
+                }
+                for (offsets, weights) in split(&mut offsets, ones).as_chunks().0.iter().zip(split(&mut weights, ones).as_chunks().0) {
+                    together::<H, 1>(&mut sums, bytes, byte_step, offsets, weights);
+                }
+                for (offset, weights) in offsets.iter().zip(weights) {
+                    wide(&mut sums, words.wrapping_add(*offset as usize), word_step, weights);
+                }
+            }
+            *tile = sums;
+        }
+    }
+}
+
+/// Writes the outputs of the rows from `first` on.
+#[target_feature(enable = "avx2,fma")]
+fn finish<F: Finish>(avx2: Avx2, tiles: &mut Tiles<F>, factors: &Factors<1>, first: usize, sums: &[__m256i]) {
+    let finish = tiles.finish;
+    if let Some(requantize) = finish.requantizes() {
+        let fours = sums.as_chunks::<4>().0;
+        for (i, sums) in fours.iter().enumerate() {
+            let rows = requantized(*sums, requantize, factors);
+            for (p, row) in rows.iter().enumerate() {
+                write(F::bytes(tiles.output(first + 4 * i + p)), row);
+            }
+        }
+        for (p, sums) in sums.iter().enumerate().skip(4 * fours.len()) {
+            let [row, ..] = requantized([*sums; 4], requantize, factors);
+            write(F::bytes(tiles.output(first + p)), &row);
+        }
+        return;
+    }
+    for (p, sums) in sums.iter().enumerate() {
+        let mut padded = [[F::Output::default(); WIDTH]; 1];
+        finish.finish(avx2, [*sums], factors, &mut padded);
+        write(tiles.output(first + p), &padded[0]);
+    }
+}
+
+/// The channels that there are.
+#[inline(always)]
+fn write<T: Copy>(to: &mut [T], row: &[T; WIDTH]) {
+    match to.first_chunk_mut() {
+        Some(to) => *to = *row,
+        None => to.copy_from_slice(&row[..to.len()]),
+    }
+}
+
+/// The first `count` of a list, which keeps the others.
+fn split<'a, T>(list: &mut &'a [T], count: usize) -> &'a [T] {
+    let (first, rest) = list.split_at(count);
+    *list = rest;
+    first
+}
+
+/// Adds `G` entries whose pairs fit 16 bits together.
+///
+/// # Safety
+/// The rows `rows`, `rows + step`, … have quads at the offsets.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn together<const H: usize, const G: usize>(
+    sums: &mut [__m256i; H],
+    rows: *const u8,
+    step: usize,
+    offsets: &[u32; G],
+    weights: &[Weights; G],
+) {
+    let ones = _mm256_set1_epi16(1);
+    let mut entries = [ones; G];
+    for i in 0..G {
+        // SAFETY: the weights are 32 bytes, aligned.
+        entries[i] = unsafe { _mm256_load_si256(weights[i].0.as_ptr().cast::<__m256i>()) };
+    }
+    for p in 0..H {
+        let mut pairs = ones;
+        for i in 0..G {
+            // SAFETY: the caller promises four bytes there.
+            let quad = unsafe { rows.add(p * step + offsets[i] as usize).cast::<i32>().read_unaligned() };
+            let products = _mm256_maddubs_epi16(_mm256_set1_epi32(quad), entries[i]);
+            pairs = if i == 0 { products } else { _mm256_add_epi16(pairs, products) };
+        }
+        sums[p] = keep(_mm256_add_epi32(sums[p], _mm256_madd_epi16(pairs, ones)));
+    }
+}
+
+/// Adds an entry of any weights.
+///
+/// # Safety
+/// The rows `rows`, `rows + step`, … begin with a quad.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn wide<const H: usize>(sums: &mut [__m256i; H], rows: *const i16, step: usize, weights: &Weights) {
+    let (low, high) = weights.0.split_at(2 * WIDTH);
+    // SAFETY: each half of the weights is 16 bytes.
+    let [low, high] = [low, high].map(|half| unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(half.as_ptr().cast::<__m128i>())) });
+    for p in 0..H {
+        // SAFETY: the caller promises four elements there.
+        let [first, second] = [0, 2].map(|i| unsafe { rows.add(p * step + i).cast::<i32>().read_unaligned() });
+        let products = _mm256_madd_epi16(_mm256_set1_epi32(first), low);
+        sums[p] = keep(_mm256_add_epi32(sums[p], _mm256_add_epi32(products, _mm256_madd_epi16(_mm256_set1_epi32(second), high))));
+    }
+}
+
+/// The sums requantized. What is far below the limits saturates where it is rounded and packed, what is far above would wrap there.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn requantized(sums: [__m256i; 4], requantize: &Requantize, factors: &Factors<1>) -> [[u8; WIDTH]; 4] {
+    let limits = requantize.limits();
+    // SAFETY: the array has the eight floats that are read, at any alignment.
+    let multipliers = unsafe { _mm256_loadu_ps(factors.scales()[0].as_ptr()) };
+    let high = _mm256_set1_ps(limits.high);
+    let mut steps = sums;
+    for p in 0..4 {
+        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[p]), multipliers);
+        steps[p] = _mm256_cvtps_epi32(_mm256_min_ps(scaled, high));
+    }
+    // In fours of channels, of rows 0 to 3: 0 1 2 3 | 0 1 2 3.
+    let zero = _mm256_set1_epi16(limits.zero_point as i16);
+    let low = _mm256_adds_epi16(_mm256_packs_epi32(steps[0], steps[1]), zero);
+    let high = _mm256_adds_epi16(_mm256_packs_epi32(steps[2], steps[3]), zero);
+    let bytes = _mm256_max_epu8(_mm256_packus_epi16(low, high), _mm256_set1_epi8(requantize.min as i8));
+    let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(requantize.max as i8));
+    let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+    let mut output = [[0; WIDTH]; 4];
+    for (rows, output) in [_mm_unpacklo_epi32(low, high), _mm_unpackhi_epi32(low, high)].into_iter().zip(output.as_chunks_mut::<2>().0) {
+        // SAFETY: the two rows have the sixteen bytes that are written, at any alignment.
+        unsafe { _mm_storeu_si128(output.as_mut_ptr().cast::<__m128i>(), rows) };
+    }
+    output
+}
