@@ -200,3 +200,17 @@ fn a_useless_result_is_refused_under_strict() {
     let flags = "--validate CALIB --strict -o a.onnx";
     b.fails(&format!("quantize NET --calibrate dark.npy {flags}"), 3, "little use");
 }
+
+#[test]
+fn a_quantized_network_runs_in_integers() {
+    let bench = Bench::new();
+    bench.succeeds("quantize NET --calibrate CALIB -o q.tflite");
+    let json: serde_json::Value = serde_json::from_str(&bench.succeeds("bench q.tflite --runs 2 --threads 1 --json")).unwrap();
+    assert!(json["macs"].as_u64().unwrap() > 12_000_000);
+    assert_eq!(json["macs"], json["integer_macs"]);
+    assert!(json["latency"]["median_ms"].as_f64().unwrap() > 0.0 && json["latency"]["runs"] == 2);
+    let operators = bench.succeeds("bench q.tflite --runs 1 --profile");
+    assert!(operators.contains("Conv") && operators.contains("GMAC/s") && operators.contains("average_pool2d_u8"), "{operators}");
+    let float = bench.succeeds("bench NET --runs 1");
+    assert!(float.contains("MACs, 0 of them in integers"), "{float}");
+}

@@ -21,6 +21,8 @@ use std::sync::Arc;
 use fewbit_ir::{Graph, NodeId, Op, Use, ValueId};
 use fewbit_kernels::{BinaryU8, Clamp, OutputU8, PackedConv2dU8};
 
+use rayon::prelude::*;
+
 pub(super) use kernel::{IntegerKernel, Scaled, Sums};
 
 use crate::Result;
@@ -113,10 +115,11 @@ impl Integers {
             held: vec![false; graph.value_capacity()],
             hidden: vec![false; graph.value_capacity()],
         };
-        for &id in order {
-            if !all.absorbed[id.index()]
-                && let Some(node) = find::integer_node(graph, uses, id).map_err(|e| e.at(graph.node(id)))?
-            {
+        // Packing weights takes the time; what a node is depends on no other's answer.
+        let found: Vec<Result<Option<IntegerNode>>> =
+            order.par_iter().map(|id| find::integer_node(graph, uses, *id).map_err(|e| e.at(graph.node(*id)))).collect();
+        for (&id, node) in order.iter().zip(found) {
+            if let (Some(node), false) = (node?, all.absorbed[id.index()]) {
                 all.claim(graph, id, node);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::op::DequantizeLinear;
 use fewbit_ir::{Graph, Op, ValueId};
-use fewbit_kernels::{Conv2dWeightsI8, PackedConv2dU8};
+use fewbit_kernels::{Conv2dWeightsI8, PackedConv2dU8, permute};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 use super::super::kernel::kernel_error;
@@ -39,12 +39,15 @@ impl<'g> Constant<'g> {
     }
 
     /// The integers less their zero points, if those are the same everywhere and the result fits `i8`.
-    fn centred(&self) -> Option<Vec<i8>> {
+    fn centred(&self) -> Option<Cow<'g, [i8]>> {
         let zero = *self.zero_points.first()?;
         if self.zero_points.iter().any(|z| *z != zero) || self.tensor.dtype().bits() > 8 {
             return None;
         }
-        self.tensor.to_i64_vec().into_iter().map(|q| i8::try_from(q - zero).ok()).collect()
+        if let (Some(integers), 0) = (self.tensor.as_slice::<i8>(), zero) {
+            return Some(integers);
+        }
+        self.tensor.to_i64_vec().into_iter().map(|q| i8::try_from(q - zero).ok()).collect::<Option<Vec<_>>>().map(Cow::Owned)
     }
 }
 
@@ -67,7 +70,9 @@ pub(super) fn pack(weight: &Constant<'_>, form: &Form, bias: Bias<'_>, input: Sc
     }
     let Some(mut values) = weight.centred() else { return Ok(None) };
     if form.transposed {
-        values = (0..form.out_c).flat_map(|o| values.iter().skip(o).step_by(form.out_c).copied()).collect();
+        let mut turned = vec![0; values.len()];
+        permute(&[form.in_c, form.out_c], &[1, 0], &values, &mut turned).map_err(|e| kernel_error(&e))?;
+        values = turned.into();
     }
     let channel = |c: usize| weight.scales[if weight.scales.len() == 1 { 0 } else { c }];
     let sum_scales: Vec<f32> = (0..form.out_c).map(|c| input.scale * channel(c)).collect();
