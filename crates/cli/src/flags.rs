@@ -102,6 +102,9 @@ pub(crate) struct RecipeFlags {
     /// Runtimes that the network is for: portable (all of them), ort-cpu, litert or fewbit
     #[arg(long, default_value = "portable")]
     target: String,
+    /// Narrows integer weights to 2 to 7 bits; integer kernels take them as bytes of a narrower range
+    #[arg(long, value_name = "N")]
+    weight_bits: Option<u8>,
     /// How ranges follow from statistics: mse, minmax, percentile or entropy; a number may follow, as in percentile:99.9
     #[arg(long, value_parser = from_text::<RangeMethod>)]
     range: Option<RangeMethod>,
@@ -123,6 +126,9 @@ impl RecipeFlags {
             }
             (None, None) => Recipe::preset(default).map_err(fail)?,
         };
+        if let Some(bits) = self.weight_bits {
+            recipe.narrow_weights(bits).map_err(fail)?;
+        }
         if let Some(range) = self.range {
             recipe.range = range;
         }

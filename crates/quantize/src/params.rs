@@ -35,7 +35,7 @@ pub struct PlanParams {
 /// Weights of one node as integers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WeightParams {
-    /// The integers, packed where they have less than 8 bits.
+    /// The integers; packed where they have less than 8 bits, unless an integer kernel is to take them.
     pub integers: Tensor,
     /// Their scales.
     pub params: QuantParams,
@@ -124,7 +124,7 @@ impl Source<'_> {
         let mut scales = scales_of(tensor, scheme)?;
         if !integer {
             let params = symmetric(scheme, scales)?;
-            return Ok(Some(WeightParams { integers: integers(tensor, &params)?, params, bias: None, widened: 0 }));
+            return Ok(Some(WeightParams { integers: packed(tensor, &params)?, params, bias: None, widened: 0 }));
         }
         let x = node.input(0).and_then(|v| self.plan.group_of(v)).ok_or_else(|| foreign("its input has no scale"))?;
         let x_scale = f64::from(self.groups[x].scales()[0]);
@@ -135,7 +135,8 @@ impl Source<'_> {
             None => 0,
         };
         let params = symmetric(scheme, scales)?;
-        let integers = integers(tensor, &params)?;
+        // Integer kernels take 8 bits: narrower weights are bytes of a narrower range.
+        let integers = params.quantize(tensor, Rounding::HalfToEven)?;
         let bias = self.corrected(weight, bias, tensor, &integers, &params, channels)?;
         let bias = bias.map(|b| bias_params(&b, x_scale as f32, &params)).transpose()?;
         Ok(Some(WeightParams { integers, params, bias, widened }))
@@ -206,7 +207,8 @@ fn symmetric(scheme: QuantScheme, scales: Vec<f64>) -> Result<QuantParams> {
     Ok(QuantParams::new(scheme, scales.into_iter().map(|s| s as f32).collect(), zero_points)?)
 }
 
-fn integers(tensor: &Tensor, params: &QuantParams) -> Result<Tensor> {
+/// Weights as integers, packed where they have less than 8 bits.
+fn packed(tensor: &Tensor, params: &QuantParams) -> Result<Tensor> {
     let stored = params.quantize(tensor, Rounding::HalfToEven)?;
     let packed = params.scheme().packed_dtype();
     Ok(if packed == stored.dtype() { stored } else { Tensor::from_integers(packed, stored.shape(), &stored.to_i64_vec())? })

@@ -95,6 +95,19 @@ impl Recipe {
         Self { name: base.to_string(), base, range: DEFAULT_RANGE, bias_correction: true, integer_outputs: false, rules: Vec::new() }
     }
 
+    /// Gives the weights of nodes that no rule speaks of so many bits; a preset gets the name that says so.
+    ///
+    /// # Errors
+    /// If weights cannot have so many bits, or are no integers.
+    pub fn narrow_weights(&mut self, bits: u8) -> Result<()> {
+        let narrowed = self.base.with_weight_bits(bits)?;
+        if self.name == self.base.to_string() {
+            self.name = narrowed.to_string();
+        }
+        self.base = narrowed;
+        Ok(())
+    }
+
     /// The recipe that the text of a TOML file describes; `name` is for messages.
     pub fn from_toml(name: &str, text: &str) -> Result<Self> {
         file::parse(name, text).map_err(|e| e.at(format!("recipe {name}")))

@@ -55,7 +55,7 @@ pub const PRESETS: [(&str, &str); 4] = [
     ("float16", "half-precision weights; half the size, hardly any loss"),
 ];
 
-const WEIGHT_BITS: [u8; 3] = [2, 4, 8];
+const WEIGHT_BITS: [u8; 7] = [2, 3, 4, 5, 6, 7, 8];
 const ACTIVATION_BITS: [u8; 2] = [8, 16];
 /// Blocks are powers of two up to this.
 const MAX_BLOCK: usize = 4096;
@@ -70,6 +70,22 @@ impl Config {
             Self::Static { weight, .. } | Self::Dynamic { weight } | Self::WeightOnly { weight } => Some(weight),
             Self::Float16 => None,
         }
+    }
+
+    /// The same with weights of so many bits.
+    ///
+    /// # Errors
+    /// If weights cannot have so many bits, or are no integers.
+    pub fn with_weight_bits(mut self, bits: u8) -> Result<Self> {
+        let fail = |why: String| Err(Error::new(ErrorKind::Recipe, why));
+        if !WEIGHT_BITS.contains(&bits) {
+            return fail(format!("weights have 2 to 8 bits, not {bits}"));
+        }
+        match &mut self {
+            Self::Static { weight, .. } | Self::Dynamic { weight } | Self::WeightOnly { weight } => weight.bits = bits,
+            Self::Float16 => return fail("float16 has no integer weights to narrow".to_owned()),
+        }
+        Ok(self)
     }
 
     /// Whether scales of activations come from calibration data.
@@ -127,7 +143,7 @@ fn parse(name: &str) -> std::result::Result<Config, String> {
         None => None,
     };
     let among = |text: &str, allowed: &[u8]| text.parse().ok().filter(|b| allowed.contains(b));
-    let bits = among(bits, &WEIGHT_BITS).ok_or("weights have 2, 4 or 8 bits")?;
+    let bits = among(bits, &WEIGHT_BITS).ok_or("weights have 2 to 8 bits")?;
     let weight = WeightConfig { bits, block };
     match (mode, activation) {
         ("static", Some(a)) => {
@@ -151,6 +167,7 @@ mod tests {
         let weight = |bits, block| WeightConfig { bits, block };
         for (name, config) in [
             ("static_wi8_ai8", Config::STATIC_8),
+            ("static_wi7_ai8", Config::Static { weight: weight(7, None), activation_bits: 8 }),
             ("static_wi8_ai16", Config::Static { weight: weight(8, None), activation_bits: 16 }),
             ("static_wi4b32_ai8", Config::Static { weight: weight(4, Some(32)), activation_bits: 8 }),
             ("dynamic_wi8", Config::Dynamic { weight: weight(8, None) }),
@@ -164,11 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn weights_are_narrowed() {
+        assert_eq!(Config::STATIC_8.with_weight_bits(4).unwrap().to_string(), "static_wi4_ai8");
+        assert!(Config::STATIC_8.with_weight_bits(9).is_err());
+        assert!(Config::Float16.with_weight_bits(4).is_err());
+    }
+
+    #[test]
     fn names_that_mean_nothing_say_why() {
         for (name, says) in [
             ("int8", "_wi8"),
             ("static_wi8", "_ai8"),
-            ("static_wi3_ai8", "2, 4 or 8 bits"),
+            ("static_wi9_ai8", "2 to 8 bits"),
             ("static_wi8_ai4", "8 or 16 bits"),
             ("dynamic_wi8_ai8", "says nothing of activations"),
             ("weight_only_wi4b33", "power of two"),

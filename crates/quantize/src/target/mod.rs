@@ -134,12 +134,13 @@ impl TargetSet {
         &self.targets
     }
 
-    /// Whether an operator with weights and activations of so many bits runs in integers, and on what terms.
+    /// Whether an operator with weights and activations of so many bits runs in integers, and on what terms. Narrower weights
+    /// run where wider ones do.
     pub fn support(&self, op: &str, weight_bits: u8, activation_bits: u8) -> Support {
         let mut scales = (Scales::Free, "");
         let mut weights = WeightScales::PerAxis;
         for target in &self.targets {
-            let fits = |row: &&Row| row.ops.contains(&op) && row.bits.contains(&(weight_bits, activation_bits));
+            let fits = |row: &&Row| row.ops.contains(&op) && row.bits.iter().any(|(w, a)| weight_bits <= *w && activation_bits == *a);
             let Some(row) = target.rows.iter().find(fits) else { return Support::None { target: target.name } };
             if row.scales.strictness() > scales.0.strictness() || scales.1.is_empty() {
                 scales = (row.scales, target.name);
