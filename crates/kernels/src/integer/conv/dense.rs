@@ -20,7 +20,7 @@ pub(super) struct Dense {
 }
 
 /// Elements of a block's rows, which lie on the stack and shall stay in the caches with the outputs.
-const BLOCK: usize = 8 * 1024;
+const BLOCK: usize = 16 * 1024;
 
 /// Elements of the longest row that is laid out.
 const LONGEST: usize = 32 * 1024;

@@ -1,11 +1,12 @@
 //! Tiles of eight rows by eight channels: 8 sums, 4 registers of weights, the rest for inputs and products.
 
 use super::{Rows, Tiles};
+use crate::integer::Placement;
 use crate::integer::conv::panels::{Entries, Weights};
 use crate::integer::requantize::{Factors, Finish, Requantize};
 use crate::simd::WIDTH;
 use crate::simd::avx2::{Avx2, keep};
-use std::arch::x86_64::{__m128i, __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm256_add_epi16, _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepi8_epi16, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_load_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi8, _mm256_set1_ps, _mm256_setzero_si256};
+use std::arch::x86_64::{__m128i, __m256i, _mm_castsi128_pd, _mm_loadu_si128, _mm_storeh_pd, _mm_storel_epi64, _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm256_add_epi16, _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtepi8_epi16, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_load_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi8, _mm256_set1_ps, _mm256_setzero_si256};
 
 /// Rows whose sums are kept until they are finished together.
 const BATCH: usize = 64;
@@ -90,24 +91,42 @@ impl Job<'_> {
 #[target_feature(enable = "avx2,fma")]
 fn finish<F: Finish>(avx2: Avx2, tiles: &mut Tiles<F>, factors: &Factors<1>, first: usize, sums: &[__m256i]) {
     let finish = tiles.finish;
-    if let Some(requantize) = finish.requantizes() {
-        let fours = sums.as_chunks::<4>().0;
-        for (i, sums) in fours.iter().enumerate() {
-            let rows = requantized(*sums, requantize, factors);
-            for (p, row) in rows.iter().enumerate() {
-                write(F::bytes(tiles.output(first + 4 * i + p)), row);
-            }
-        }
-        for (p, sums) in sums.iter().enumerate().skip(4 * fours.len()) {
-            let [row, ..] = requantized([*sums; 4], requantize, factors);
-            write(F::bytes(tiles.output(first + p)), &row);
+    let Some(requantize) = finish.requantizes() else {
+        for (p, sums) in sums.iter().enumerate() {
+            let mut padded = [[F::Output::default(); WIDTH]; 1];
+            finish.finish(avx2, [*sums], factors, &mut padded);
+            write(tiles.output(first + p), &padded[0]);
         }
         return;
+    };
+    let (fours, rest) = sums.as_chunks::<4>();
+    let next = first + 4 * fours.len();
+    match tiles.placement {
+        Placement::Consecutive(step) if tiles.panel.channels == WIDTH => {
+            let output = F::bytes(tiles.output);
+            assert!(fours.is_empty() || (next - 1) * step + WIDTH <= output.len());
+            for (i, sums) in fours.iter().enumerate() {
+                let rows = requantized(*sums, requantize, factors);
+                // SAFETY: the assertion bounds the last row.
+                unsafe {
+                    let to = output.as_mut_ptr().add((first + 4 * i) * step);
+                    for (pair, rows) in rows.into_iter().enumerate() {
+                        _mm_storel_epi64(to.add(2 * pair * step).cast::<__m128i>(), rows);
+                        _mm_storeh_pd(to.add((2 * pair + 1) * step).cast::<f64>(), _mm_castsi128_pd(rows));
+                    }
+                }
+            }
+        }
+        _ => {
+            for (i, sums) in fours.iter().enumerate() {
+                let rows = bytes(requantized(*sums, requantize, factors));
+                rows.iter().enumerate().for_each(|(p, row)| write(F::bytes(tiles.output(first + 4 * i + p)), row));
+            }
+        }
     }
-    for (p, sums) in sums.iter().enumerate() {
-        let mut padded = [[F::Output::default(); WIDTH]; 1];
-        finish.finish(avx2, [*sums], factors, &mut padded);
-        write(tiles.output(first + p), &padded[0]);
+    for (p, sums) in rest.iter().enumerate() {
+        let [row, ..] = bytes(requantized([*sums; 4], requantize, factors));
+        write(F::bytes(tiles.output(next + p)), &row);
     }
 }
 
@@ -176,10 +195,10 @@ unsafe fn wide<const H: usize>(sums: &mut [__m256i; H], rows: *const i16, step: 
     }
 }
 
-/// The sums requantized. What is far below the limits saturates where it is rounded and packed, what is far above would wrap there.
+/// The sums of four rows requantized, two rows in each vector. What is far below the limits saturates where it is rounded and packed, what is far above would wrap there.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn requantized(sums: [__m256i; 4], requantize: &Requantize, factors: &Factors<1>) -> [[u8; WIDTH]; 4] {
+fn requantized(sums: [__m256i; 4], requantize: &Requantize, factors: &Factors<1>) -> [__m128i; 2] {
     let limits = requantize.limits();
     // SAFETY: the array has the eight floats that are read, at any alignment.
     let multipliers = unsafe { _mm256_loadu_ps(factors.scales()[0].as_ptr()) };
@@ -196,8 +215,15 @@ fn requantized(sums: [__m256i; 4], requantize: &Requantize, factors: &Factors<1>
     let bytes = _mm256_max_epu8(_mm256_packus_epi16(low, high), _mm256_set1_epi8(requantize.min as i8));
     let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(requantize.max as i8));
     let (low, high) = (_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
+    [_mm_unpacklo_epi32(low, high), _mm_unpackhi_epi32(low, high)]
+}
+
+/// Two pairs of rows in memory.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bytes(rows: [__m128i; 2]) -> [[u8; WIDTH]; 4] {
     let mut output = [[0; WIDTH]; 4];
-    for (rows, output) in [_mm_unpacklo_epi32(low, high), _mm_unpackhi_epi32(low, high)].into_iter().zip(output.as_chunks_mut::<2>().0) {
+    for (rows, output) in rows.into_iter().zip(output.as_chunks_mut::<2>().0) {
         // SAFETY: the two rows have the sixteen bytes that are written, at any alignment.
         unsafe { _mm_storeu_si128(output.as_mut_ptr().cast::<__m128i>(), rows) };
     }
