@@ -4,6 +4,7 @@
 //! multiplied by zero.
 
 use crate::float::conv::window::Window;
+use std::ops::Range;
 
 /// Outputs over all images, in order.
 #[derive(Clone, Copy)]
@@ -18,9 +19,6 @@ pub(super) struct Gather<'a> {
     pub(super) row: usize,
 }
 
-/// Elements that are copied at once.
-const COPY: usize = 16;
-
 impl<'a> Gather<'a> {
     /// The rows from output `first` on as they lie in the input, if they do: where they begin, and elements from one to the next.
     pub(super) fn in_place(&self, first: usize) -> Option<(&'a [u8], usize)> {
@@ -31,21 +29,57 @@ impl<'a> Gather<'a> {
     /// Writes the rows of `pixels` outputs from `first` on.
     #[inline(always)]
     pub(super) fn run(&self, first: usize, pixels: usize, rows: &mut [u8]) {
-        let Window { in_c, out_h, out_w, .. } = *self.window;
+        let Window { in_c, out_w, .. } = *self.window;
         if self.window.pointwise().is_some() {
-            for (p, pixel) in (first..first + pixels).enumerate() {
-                self.copy(pixel * in_c + self.channel, self.channels, &mut rows[p * self.row..]);
-            }
-            return;
+            let from = Strided { first: first * in_c + self.channel, step: in_c };
+            return copy(self.input, from, rows, Strided { first: 0, step: self.row }, pixels, self.channels);
         }
-        let (mut x, mut line) = (first % out_w, first / out_w);
-        for p in 0..pixels {
-            self.window(line / out_h, line % out_h, x, &mut rows[p * self.row..]);
-            x += 1;
-            if x == out_w {
-                (x, line) = (0, line + 1);
+        let mut at = 0;
+        while at < pixels {
+            let (line, x) = ((first + at) / out_w, (first + at) % out_w);
+            let count = (out_w - x).min(pixels - at);
+            self.line(line, x, count, &mut rows[at * self.row..]);
+            at += count;
+        }
+    }
+
+    /// The rows of `count` outputs of a line from column `x` on.
+    #[inline(always)]
+    fn line(&self, line: usize, x: usize, count: usize, rows: &mut [u8]) {
+        let Window { in_h, in_w, in_c, out_h, vertical, horizontal, .. } = *self.window;
+        let width = horizontal.count;
+        // Where the columns of a kernel row are one run of inputs, it is copied at once for the outputs that see no padding.
+        let run = horizontal.dilation == 1 && horizontal.step == 1 && self.channels == in_c;
+        let inside = if run { covered(x, count, |x| horizontal.at(x, 0) < in_w && horizontal.at(x, width - 1) < in_w) } else { 0..0 };
+        for i in 0..vertical.count {
+            let (y, to) = (vertical.at(line % out_h, i), i * width * self.channels);
+            if y >= in_h {
+                fill(rows, Strided { first: to, step: self.row }, count, width * self.channels, self.zero_point);
+                continue;
+            }
+            let pixel = (line / out_h * in_h + y) * in_w;
+            let from = Strided { first: (pixel + horizontal.at(x + inside.start, 0).min(in_w)) * in_c, step: horizontal.stride * in_c };
+            copy(self.input, from, rows, Strided { first: to + inside.start * self.row, step: self.row }, inside.len(), width * in_c);
+            for outside in [0..inside.start, inside.end..count] {
+                for j in 0..width {
+                    self.tap(pixel, x, j, outside.clone(), to + j * self.channels, rows);
+                }
             }
         }
+    }
+
+    /// One tap of some of the outputs from column `x` on, from the input line that begins with `pixel`; `to` is its place in a row.
+    #[inline(always)]
+    fn tap(&self, pixel: usize, x: usize, j: usize, outputs: Range<usize>, to: usize, rows: &mut [u8]) {
+        let Window { in_w, in_c, horizontal, .. } = *self.window;
+        let inside = covered(x + outputs.start, outputs.len(), |x| horizontal.at(x, j) < in_w);
+        let inside = outputs.start + inside.start..outputs.start + inside.end;
+        for padding in [outputs.start..inside.start, inside.end..outputs.end] {
+            fill(rows, Strided { first: to + padding.start * self.row, step: self.row }, padding.len(), self.channels, self.zero_point);
+        }
+        let column = horizontal.at(x + inside.start, j).min(in_w);
+        let from = Strided { first: (pixel + column) * in_c + self.channel, step: horizontal.stride * in_c };
+        copy(self.input, from, rows, Strided { first: to + inside.start * self.row, step: self.row }, inside.len(), self.channels);
     }
 
     /// Element `i` of the row of an output; 0 behind its end.
@@ -60,48 +94,53 @@ impl<'a> Gather<'a> {
         let inside = y < in_h && x < in_w;
         if inside { self.input[((line / out_h * in_h + y) * in_w + x) * in_c + channel] } else { self.zero_point }
     }
+}
 
-    /// One window.
-    #[inline(always)]
-    fn window(&self, image: usize, y: usize, x: usize, row: &mut [u8]) {
-        let Window { in_h, in_w, in_c, vertical, horizontal, .. } = *self.window;
-        // In the middle of a row, the columns of a kernel row are one run of inputs.
-        let left = horizontal.at(x, 0);
-        let inside = left < in_w && horizontal.at(x, horizontal.count - 1) < in_w;
-        let run = inside && horizontal.dilation == 1 && self.channels == in_c;
-        let mut at = 0;
-        for i in 0..vertical.count {
-            let y = vertical.at(y, i);
-            let line = (image * in_h + y.min(in_h)) * in_w;
-            if run && y < in_h {
-                self.copy((line + left) * in_c, horizontal.count * in_c, &mut row[at..]);
-                at += horizontal.count * in_c;
-                continue;
-            }
-            for j in 0..horizontal.count {
-                let x = horizontal.at(x, j);
-                if y < in_h && x < in_w {
-                    self.copy((line + x) * in_c + self.channel, self.channels, &mut row[at..]);
-                } else {
-                    row[at..][..self.channels].fill(self.zero_point);
-                }
-                at += self.channels;
-            }
-        }
+/// Which of the `count` columns from `x` on are `covered`: as columns ascend, a run of them, counted from `x`.
+#[inline(always)]
+fn covered(x: usize, count: usize, covered: impl Fn(usize) -> bool) -> Range<usize> {
+    let start = (0..count).find(|&i| covered(x + i)).unwrap_or(count);
+    let end = (start..count).rev().find(|&i| covered(x + i)).map_or(start, |last| last + 1);
+    start..end
+}
+
+/// Places at equal distances.
+#[derive(Clone, Copy)]
+struct Strided {
+    first: usize,
+    step: usize,
+}
+
+/// `count` runs of `len` times `value`.
+#[inline(always)]
+fn fill(rows: &mut [u8], to: Strided, count: usize, len: usize, value: u8) {
+    for i in 0..count {
+        rows[to.first + i * to.step..][..len].fill(value);
     }
+}
 
-    /// Copies `len` inputs from `from` on, and whatever follows them up to a multiple of [`COPY`]: moves of known length.
-    #[inline(always)]
-    fn copy(&self, from: usize, len: usize, to: &mut [u8]) {
-        let padded = len.next_multiple_of(COPY);
-        match (self.input.get(from..from + padded), to.get_mut(..padded)) {
-            (Some(input), Some(to)) => {
-                for (to, input) in to.as_chunks_mut::<COPY>().0.iter_mut().zip(input.as_chunks::<COPY>().0) {
-                    *to = *input;
-                }
-            }
-            // At the end of the input, or of the rows.
-            _ => to[..len].copy_from_slice(&self.input[from..from + len]),
+/// Copies `count` runs of `len` elements, as a few moves of known length that may overlap.
+#[inline(always)]
+fn copy(input: &[u8], from: Strided, rows: &mut [u8], to: Strided, count: usize, len: usize) {
+    match len {
+        16.. => copy_runs::<16>(input, from, rows, to, count, len),
+        8..16 => copy_runs::<8>(input, from, rows, to, count, len),
+        4..8 => copy_runs::<4>(input, from, rows, to, count, len),
+        _ => copy_runs::<1>(input, from, rows, to, count, len),
+    }
+}
+
+/// [`copy`] in moves of `N <= len` elements.
+#[inline(always)]
+fn copy_runs<const N: usize>(input: &[u8], from: Strided, rows: &mut [u8], to: Strided, count: usize, len: usize) {
+    for i in 0..count {
+        let input = &input[from.first + i * from.step..][..len];
+        let row = &mut rows[to.first + i * to.step..][..len];
+        for (to, from) in row.as_chunks_mut::<N>().0.iter_mut().zip(input.as_chunks::<N>().0) {
+            *to = *from;
+        }
+        if let (Some(to), Some(from)) = (row.last_chunk_mut::<N>(), input.last_chunk::<N>()) {
+            *to = *from;
         }
     }
 }
