@@ -167,9 +167,9 @@ fn pair(bencher: Bencher, op: BinaryU8) {
 #[divan::bench]
 fn change_of_scale(bencher: Bencher) {
     let (input, mut output) = (bytes(LEN), vec![0; LEN]);
-    bencher.counter(ItemsCount::new(LEN)).bench_local(|| {
-        requantize_u8(Isa::best(), 0.02, QuantizedU8 { values: black_box(&input), zero_point: 3 }, TO, &mut output)
-    });
+    bencher
+        .counter(ItemsCount::new(LEN))
+        .bench_local(|| requantize_u8(Isa::best(), 0.02, QuantizedU8 { values: black_box(&input), zero_point: 3 }, TO, &mut output));
 }
 
 #[divan::bench]
@@ -192,9 +192,9 @@ fn softmax_rows(bencher: Bencher, columns: usize) {
 fn layer_norm_rows(bencher: Bencher) {
     let (input, mut output, factors) = (bytes(LEN), vec![0; LEN], floats(768));
     let norm = LayerNorm { rows: LEN / 768, columns: 768, epsilon: 1e-5, scale: Some(&factors), bias: Some(&factors) };
-    bencher.counter(ItemsCount::new(LEN)).bench_local(|| {
-        layer_norm_u8(Isa::best(), &norm, 0.02, QuantizedU8 { values: black_box(&input), zero_point: 3 }, TO, &mut output)
-    });
+    bencher
+        .counter(ItemsCount::new(LEN))
+        .bench_local(|| layer_norm_u8(Isa::best(), &norm, 0.02, QuantizedU8 { values: black_box(&input), zero_point: 3 }, TO, &mut output));
 }
 
 #[divan::bench]

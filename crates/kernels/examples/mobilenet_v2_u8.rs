@@ -178,7 +178,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     for (class, (macs, [float, integer])) in classes {
-        println!("{class:14} {:6.1} MMAC, {:7.3} ms in floats, {:7.3} ms in integers, {:.2}", macs as f64 / 1e6, float * 1e3, integer * 1e3, integer / float);
+        println!(
+            "{class:14} {:6.1} MMAC, {:7.3} ms in floats, {:7.3} ms in integers, {:.2}",
+            macs as f64 / 1e6,
+            float * 1e3,
+            integer * 1e3,
+            integer / float
+        );
     }
     println!("{threads} threads, {}, the best of 180 runs of every layer", isa.name());
     Ok(())

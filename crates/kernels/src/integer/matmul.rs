@@ -3,8 +3,8 @@
 //! In: two [`QuantizedU8`] matrices with strides, so that transposes are free; out: a [`Sink`] with unit column stride.
 //! Constant weights are better packed once: a 1 × 1 [`PackedConv2dU8`](super::PackedConv2dU8).
 
-use super::requantize::{Accumulators, Finish, Into, QuantizedU8, Sink};
 use super::Placement;
+use super::requantize::{Accumulators, Finish, Into, QuantizedU8, Sink};
 use super::tile::{Start, Tiles};
 use crate::error::{Result, elements};
 use crate::simd::WIDTH;

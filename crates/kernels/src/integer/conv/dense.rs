@@ -68,7 +68,10 @@ impl Dense {
         let pixels = pixels.div_ceil(2 * threads()).next_multiple_of(8);
         for_each_chunk(output, pixels * dims.out_c, dims.macs(), |i, output| {
             let placement = Placement::Consecutive(dims.out_c);
-            work.run(isa, Piece { first: i * pixels, pixels: output.len() / dims.out_c, channel: 0, channels: dims.out_c, output, placement });
+            work.run(
+                isa,
+                Piece { first: i * pixels, pixels: output.len() / dims.out_c, channel: 0, channels: dims.out_c, output, placement },
+            );
         });
     }
 }

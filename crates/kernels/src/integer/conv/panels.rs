@@ -123,8 +123,10 @@ impl Panels {
         let depth = taps * in_group;
         let (quads, per_group) = (depth.div_ceil(QUAD), out_group.div_ceil(WIDTH));
         let len = per_group.checked_mul(groups).and_then(|panels| panels.checked_mul(quads)).filter(|&len| len < usize::MAX / 64);
-        let len = len.filter(|_| u32::try_from(quads * QUAD).is_ok()).ok_or_else(|| Error::dims("convolution: the packed weights overflow"))?;
-        let (mut offsets, mut weights, mut list) = (Vec::with_capacity(len), Vec::with_capacity(len), Vec::with_capacity(groups * per_group));
+        let len =
+            len.filter(|_| u32::try_from(quads * QUAD).is_ok()).ok_or_else(|| Error::dims("convolution: the packed weights overflow"))?;
+        let (mut offsets, mut weights, mut list) =
+            (Vec::with_capacity(len), Vec::with_capacity(len), Vec::with_capacity(groups * per_group));
         for group in 0..groups {
             for first in (0..out_group).step_by(WIDTH) {
                 let channels = (out_group - first).min(WIDTH);
@@ -247,7 +249,9 @@ mod tests {
     /// What `vpmaddubsw` and the additions in 16 bits give for extreme inputs, against the exact sums.
     fn holds(quads: &[&Quad]) -> bool {
         (0..2 * WIDTH).all(|pair| {
-            [0, 1].into_iter().all(|sign| quads.iter().map(|quad| i32::from(quad.loads[pair][sign])).sum::<i32>() * 255 <= i32::from(i16::MAX))
+            [0, 1]
+                .into_iter()
+                .all(|sign| quads.iter().map(|quad| i32::from(quad.loads[pair][sign])).sum::<i32>() * 255 <= i32::from(i16::MAX))
         })
     }
 
@@ -277,6 +281,5 @@ mod tests {
         assert_eq!(panel.start(2)[..2], [5 - 2 * (51 + 52 + 53), 0]);
         assert_eq!(packed.counts(), [0, 0, 4, 0]);
         assert_eq!(entries.weights[0].0[..5], [51, 52, 53, 0, 0]);
-    
     }
 }

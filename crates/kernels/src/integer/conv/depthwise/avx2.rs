@@ -6,8 +6,8 @@
 
 use super::{Row, Source};
 use crate::integer::requantize::Requantize;
-use crate::simd::{Limits, WIDTH};
 use crate::simd::avx2::{Avx2, keep};
+use crate::simd::{Limits, WIDTH};
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi32, _mm256_adds_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_load_si256, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_loadu2_m128, _mm256_madd_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps,
@@ -288,7 +288,8 @@ impl<'a> Span<'a> {
                     for j in 0..width {
                         let column = row.window.horizontal.at(x, j);
                         // SAFETY: a pixel has `self.len` elements, which the assertion above compares.
-                        let [a, b] = lines.map(|line| unsafe { _mm256_loadu_si256(self.pixel(row, line, column).add(at).cast::<__m256i>()) });
+                        let [a, b] =
+                            lines.map(|line| unsafe { _mm256_loadu_si256(self.pixel(row, line, column).add(at).cast::<__m256i>()) });
                         sums[0] = add_products(sums[0], pairs::<0>(a, b), &low[i * width + j]);
                         sums[1] = add_products(sums[1], pairs::<1>(a, b), &high[i * width + j]);
                     }

@@ -28,9 +28,8 @@ impl Weights {
         let (mut blocks, mut weights) = (Vec::new(), Vec::new());
         for first in (0..source.channels).step_by(LANES) {
             let channel = |v: usize, lane: usize| Some(first + v * WIDTH + lane).filter(|&c| c < source.channels);
-            let numbers = |number: &dyn Fn(usize) -> i32| {
-                std::array::from_fn(|v| std::array::from_fn(|lane| channel(v, lane).map_or(0, number)))
-            };
+            let numbers =
+                |number: &dyn Fn(usize) -> i32| std::array::from_fn(|v| std::array::from_fn(|lane| channel(v, lane).map_or(0, number)));
             blocks.push(Block { bias: numbers(&|c| source.bias(c)), totals: numbers(&|c| source.total(c)) });
             for row in (0..source.kernel[0]).step_by(2) {
                 for column in 0..source.kernel[1] {
