@@ -4,15 +4,17 @@
 //! undoes: the crossing `vpmovzxbw` takes more than twice as long. In the order of the sums, one half of a block are its channels
 //! 0–3 16–19 | 4–7 20–23, the other half 8–11 24–27 | 12–15 28–31.
 
+#![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address, or are aligned")]
+
 use super::{Row, Source};
 use crate::integer::requantize::Requantize;
 use crate::simd::avx2::{Avx2, keep};
 use crate::simd::{Limits, WIDTH};
 use std::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_adds_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_load_si256, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_loadu2_m128, _mm256_madd_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps,
-    _mm256_mullo_epi32, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+    __m256, __m256i, _mm256_add_epi32, _mm256_adds_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_load_si256, _mm256_loadu_si256,
+    _mm256_loadu2_m128, _mm256_madd_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_mullo_epi32,
+    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
 
 /// Channels of a block.
