@@ -153,7 +153,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             for (best, run) in best.iter_mut().zip([&mut layer.float, &mut layer.integer]) {
                 // A few in a row, so that both arithmetics have their slices in the caches.
                 for _ in 0..3 {
-                    *best = best.min(pool.install(|| run())?);
+                    *best = best.min(pool.install(&mut *run)?);
                 }
             }
         }

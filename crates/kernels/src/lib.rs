@@ -51,8 +51,9 @@ pub use float::{
     reduce, softmax, unary, unary_in_place,
 };
 pub use integer::{
-    BinaryU8, Conv2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8, PackedConv2dU8, QuantizedU8, Requantize, Sink, average_pool2d_u8,
-    binary_u8, global_average_pool_u8, layer_norm_u8, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
+    BinaryU8, Conv2dWeightsI8, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8, PackedConv2dU8,
+    PackedConvTranspose2dU8, QuantizedU8, Requantize, Sink, average_pool2d_u8, binary_u8, global_average_pool_u8, layer_norm_u8, lookup_u8,
+    matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };
 pub use isa::{Isa, Tier};
 pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};

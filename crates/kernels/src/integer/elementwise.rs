@@ -46,7 +46,7 @@ pub struct OutputU8 {
 }
 
 impl OutputU8 {
-    pub(super) fn limits(&self) -> Result<Limits> {
+    pub(super) fn limits(self) -> Result<Limits> {
         check_scale(self.scale)?;
         if self.min > self.max {
             return Err(Error::value(format!("quantized output: {}..={} is empty", self.min, self.max)));
@@ -55,7 +55,7 @@ impl OutputU8 {
     }
 
     /// The limits of a value that already contains the zero point.
-    pub(super) fn absolute(&self) -> Result<Limits> {
+    pub(super) fn absolute(self) -> Result<Limits> {
         self.limits()?;
         Ok(Limits::new(0, self.min, self.max))
     }

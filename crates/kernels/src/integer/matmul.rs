@@ -75,6 +75,7 @@ struct Product<'a, F> {
 
 impl<F: Finish> Product<'_, F> {
     /// The rows from `first` on that fill `output`.
+    #[allow(clippy::large_stack_arrays, reason = "nothing is allocated per run")]
     fn rows(&self, isa: Isa, first: usize, output: &mut [F::Output]) {
         let MatmulDims { k, n, .. } = *self.dims;
         let (mut lhs, mut rhs, mut sums) = ([0; BLOCK], [[0; 2 * WIDTH]; 2 * SECTION], [[[0; WIDTH]; 2]; HEIGHT]);

@@ -15,7 +15,7 @@ mod tile;
 
 use placement::Placement;
 
-pub use conv::{Conv2dWeightsI8, PackedConv2dU8};
+pub use conv::{Conv2dWeightsI8, ConvTranspose2dWeightsI8, PackedConv2dU8, PackedConvTranspose2dU8};
 pub use elementwise::{BinaryU8, OperandU8, OutputU8, binary_u8, lookup_u8, requantize_u8};
 pub use matmul::matmul_u8;
 pub use norm::layer_norm_u8;

@@ -178,8 +178,8 @@ impl Finish for Requantize<'_> {
     #[inline(always)]
     fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[u8; WIDTH]; V]) {
         let mut multipliers = [simd.load_floats(&factors.scales[0]); V];
-        for v in 1..V {
-            multipliers[v] = simd.load_floats(&factors.scales[v]);
+        for (multipliers, scales) in multipliers.iter_mut().zip(&factors.scales) {
+            *multipliers = simd.load_floats(scales);
         }
         simd.requantize(sums, multipliers, self.limits(), to);
     }

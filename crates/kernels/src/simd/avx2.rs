@@ -1,5 +1,7 @@
 //! Vectors as 256-bit registers.
 
+#![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address")]
+
 use super::{Integers, Limits, Simd, WIDTH};
 use std::arch::asm;
 use std::arch::x86_64::{

@@ -68,7 +68,7 @@ pub fn binary_in_place(isa: Isa, op: Binary, data: &mut [f32], rhs: Operand, cla
 }
 
 /// Fails unless the operand called `what` fits an output of `len` elements.
-pub(crate) fn expect_operand<T>(what: &str, operand: Operand<T>, len: usize) -> Result<()> {
+pub(crate) fn expect_operand<T: Copy>(what: &str, operand: Operand<T>, len: usize) -> Result<()> {
     match operand {
         Operand::Full(values) => expect_len(what, values.len(), len),
         Operand::Scalar(_) => Ok(()),

@@ -30,6 +30,9 @@ impl<'a> Gather<'a> {
     #[inline(always)]
     pub(super) fn run(&self, first: usize, pixels: usize, rows: &mut [u8]) {
         let Window { in_c, out_w, .. } = *self.window;
+        if self.row == 0 {
+            return;
+        }
         if self.window.pointwise().is_some() {
             let from = Strided { first: first * in_c + self.channel, step: in_c };
             return copy(self.input, from, rows, Strided { first: 0, step: self.row }, pixels, self.channels);

@@ -20,5 +20,7 @@ mod panels;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod transpose;
 
 pub use packed::{Conv2dWeightsI8, PackedConv2dU8};
+pub use transpose::{ConvTranspose2dWeightsI8, PackedConvTranspose2dU8};

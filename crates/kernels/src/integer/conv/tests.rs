@@ -148,6 +148,75 @@ fn equals_the_oracle_bit_for_bit() {
     }
 }
 
+/// As [`Case`]; the padding's last two are the output padding.
+const TRANSPOSED: &[Case] = &[
+    ([1, 5, 7, 24, 24, 1], [2, 2], [2, 2], [1, 1], [0; 4]),
+    ([2, 4, 5, 9, 17, 1], [3, 3], [2, 2], [1, 1], [1, 1, 1, 0]),
+    ([1, 9, 9, 4, 6, 2], [4, 4], [2, 2], [1, 1], [1, 1, 0, 0]),
+    ([1, 6, 6, 3, 5, 1], [3, 3], [1, 1], [1, 1], [1, 1, 0, 0]),
+    ([1, 5, 4, 3, 8, 1], [2, 3], [3, 4], [1, 1], [0, 0, 1, 2]),
+    ([1, 5, 4, 3, 8, 1], [3, 3], [2, 3], [2, 2], [2, 1, 0, 1]),
+    ([2, 1, 6, 8, 8, 8], [1, 4], [1, 2], [1, 1], [0, 1, 0, 0]),
+    ([1, 30, 30, 8, 16, 1], [2, 2], [2, 2], [1, 1], [0; 4]),
+];
+
+#[test]
+fn transposed_equals_the_oracle_bit_for_bit() {
+    for &([batch, in_h, in_w, in_c, out_c, groups], kernel, stride, dilation, [top, left, below, beside]) in TRANSPOSED {
+        let out = |axis: usize, size: usize, pad: usize, extra: usize| {
+            (size - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 + extra - 2 * pad
+        };
+        let (out_h, out_w) = (out(0, in_h, top, below), out(1, in_w, left, beside));
+        let dims =
+            Conv2dDims { batch, in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, dilation, pad_top: top, pad_left: left, groups };
+        let (in_group, out_group) = (in_c / groups, out_c / groups);
+        let input = bytes(1, dims.input_len().unwrap());
+        let values: Vec<i8> = bytes(2, in_c * out_group * kernel[0] * kernel[1]).iter().map(|&b| b as i8).collect();
+        let bias: Vec<i32> = bytes(3, out_c).iter().map(|&b| i32::from(b) * 100).collect();
+        let mut expect = Vec::new();
+        for at in 0..dims.output_len().unwrap() {
+            let (oc, x, y, b) = (at % out_c, at / out_c % out_w, at / out_c / out_w % out_h, at / out_c / out_w / out_h);
+            let mut sum = bias[oc];
+            for tap in 0..kernel[0] * kernel[1] {
+                let (kh, kw) = (tap / kernel[1] * dilation[0], tap % kernel[1] * dilation[1]);
+                let (Some(ih), Some(iw)) = ((y + top).checked_sub(kh), (x + left).checked_sub(kw)) else { continue };
+                let hit = ih.is_multiple_of(stride[0]) && iw.is_multiple_of(stride[1]);
+                let (ih, iw) = (ih / stride[0], iw / stride[1]);
+                if !hit || ih >= in_h || iw >= in_w {
+                    continue;
+                }
+                for c in 0..in_group {
+                    let ic = oc / out_group * in_group + c;
+                    let weight = values[(ic * out_group + oc % out_group) * kernel[0] * kernel[1] + tap];
+                    sum += (i32::from(input[((b * in_h + ih) * in_w + iw) * in_c + ic]) - 77) * i32::from(weight);
+                }
+            }
+            expect.push(sum);
+        }
+        let quantized: Vec<u8> = expect.iter().map(|&sum| ((sum as f32 * 3e-4).round_ties_even() + 9.0).clamp(0.0, 255.0) as u8).collect();
+        let pads = [top, left];
+        let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups, stride, dilation, pads, values: &values, bias: Some(&bias) };
+        let packed = PackedConvTranspose2dU8::new(&weights).unwrap();
+        let requantize = Requantize { multipliers: &[3e-4], zero_point: 9, min: 0, max: 255 };
+        at_thread_counts(|threads| {
+            for &isa in Isa::supported() {
+                let input = QuantizedU8 { values: &input, zero_point: 77 };
+                let mut found = vec![0x55; expect.len()];
+                packed.run(isa, &dims, input, Sink::I32(&mut found)).unwrap();
+                assert_eq!(found, expect, "{} with {threads} threads, {dims:?}", isa.name());
+                let mut found = vec![0x55; expect.len()];
+                packed.run(isa, &dims, input, Sink::U8(&requantize, &mut found)).unwrap();
+                assert_eq!(found, quantized, "{} with {threads} threads, {dims:?}", isa.name());
+            }
+        });
+        assert!(PackedConvTranspose2dU8::new(&ConvTranspose2dWeightsI8 { stride: [0, 1], ..weights }).is_err());
+        assert!(PackedConvTranspose2dU8::new(&ConvTranspose2dWeightsI8 { stride: [1 << 20, 1 << 20], ..weights }).is_err());
+        let other = Conv2dDims { pad_top: top + 1, ..dims };
+        let quantized = QuantizedU8 { values: &input, zero_point: 77 };
+        assert!(packed.run(Isa::best(), &other, quantized, Sink::I32(&mut vec![0; expect.len()])).is_err());
+    }
+}
+
 #[test]
 fn refuses() {
     let good = dims(&CASES[14]);

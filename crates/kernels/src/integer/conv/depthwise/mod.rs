@@ -16,7 +16,7 @@ mod pixels;
 
 use crate::float::conv::window::Window;
 use crate::integer::requantize::{Finish, QuantizedU8};
-use crate::threads::for_each_chunk;
+use crate::threads::{for_each_chunk, threads};
 use crate::{Conv2dDims, Isa, Tier};
 
 /// Packed weights of a depthwise convolution.
@@ -78,14 +78,22 @@ impl Depthwise {
     /// Checked by the caller: `dims` agree with the weights, the slices with `dims`.
     pub(super) fn run<F: Finish>(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, finish: F, output: &mut [F::Output]) {
         let window = Window::of_convolution(dims);
-        for_each_chunk(output, dims.out_w * dims.out_c, dims.macs(), |row, output| {
-            let row = Row { dims, window: &window, input, image: row / dims.out_h, y: row % dims.out_h };
+        let line = dims.out_w * dims.out_c;
+        // Some lines at once, so that what is prepared for all of them counts little; several pieces per thread.
+        let lines = (dims.batch * dims.out_h).div_ceil(4 * threads());
+        for_each_chunk(output, lines * line, dims.macs(), |i, output| {
+            let row = |at: usize| {
+                let at = i * lines + at;
+                Row { dims, window: &window, input, image: at / dims.out_h, y: at % dims.out_h }
+            };
             #[cfg(target_arch = "x86_64")]
             if let (Some(avx2), Some(weights), Some(requantize)) = (isa.avx2(), &self.avx2, finish.requantizes()) {
-                weights.run(isa, avx2, &row, requantize, F::bytes(output));
+                weights.run(avx2, row, requantize, F::bytes(output));
                 return;
             }
-            self.pixels.run(isa, &row, finish, output);
+            for (at, output) in output.chunks_exact_mut(line).enumerate() {
+                self.pixels.run(isa, &row(at), finish, output);
+            }
         });
     }
 }

@@ -1,5 +1,7 @@
 //! Tiles of eight rows by eight channels: 8 sums, 4 registers of weights, the rest for inputs and products.
 
+#![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address, or are aligned")]
+
 use super::{Rows, Tiles};
 use crate::integer::Placement;
 use crate::integer::conv::panels::{Entries, Weights};
@@ -171,7 +173,7 @@ unsafe fn together<const H: usize, const G: usize>(
         // SAFETY: the weights are 32 bytes, aligned.
         entries[i] = unsafe { _mm256_load_si256(weights[i].0.as_ptr().cast::<__m256i>()) };
     }
-    for p in 0..H {
+    for (p, sum) in sums.iter_mut().enumerate() {
         let mut pairs = ones;
         for i in 0..G {
             // SAFETY: the caller promises four bytes there.
@@ -179,7 +181,7 @@ unsafe fn together<const H: usize, const G: usize>(
             let products = _mm256_maddubs_epi16(_mm256_set1_epi32(quad), entries[i]);
             pairs = if i == 0 { products } else { _mm256_add_epi16(pairs, products) };
         }
-        sums[p] = keep(_mm256_add_epi32(sums[p], _mm256_madd_epi16(pairs, ones)));
+        *sum = keep(_mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones)));
     }
 }
 
@@ -193,11 +195,11 @@ unsafe fn wide<const H: usize>(sums: &mut [__m256i; H], rows: *const i16, step: 
     let (low, high) = weights.0.split_at(2 * WIDTH);
     // SAFETY: each half of the weights is 16 bytes.
     let [low, high] = [low, high].map(|half| unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(half.as_ptr().cast::<__m128i>())) });
-    for p in 0..H {
+    for (p, sum) in sums.iter_mut().enumerate() {
         // SAFETY: the caller promises four elements there.
         let [first, second] = [0, 2].map(|i| unsafe { rows.add(p * step + i).cast::<i32>().read_unaligned() });
         let products = _mm256_madd_epi16(_mm256_set1_epi32(first), low);
-        sums[p] = keep(_mm256_add_epi32(sums[p], _mm256_add_epi32(products, _mm256_madd_epi16(_mm256_set1_epi32(second), high))));
+        *sum = keep(_mm256_add_epi32(*sum, _mm256_add_epi32(products, _mm256_madd_epi16(_mm256_set1_epi32(second), high))));
     }
 }
 
