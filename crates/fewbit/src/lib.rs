@@ -12,7 +12,7 @@
 //! | [`evaluate`] | a quantized network beside its float one |
 //! | [`kept_outputs`] | the float network's answers, so that they are computed once |
 //! | [`lower`] | from the QDQ graph to a file |
-//! | [`bench`] | how fast a network runs here |
+//! | [`mod@bench`] | how fast a network runs here |
 //! | [`answers`] | a network's answers to data |
 //! | [`inspect`] | what a network consists of |
 //! | [`report`] | what a quantization did and cost |

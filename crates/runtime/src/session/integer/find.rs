@@ -73,7 +73,7 @@ impl<'g> Finder<'g> {
         let (output, mut absorbed) = self.output();
         let [out_c, in_c, ..] = *weight.tensor.shape() else { return Ok(None) };
         let form = Form { out_c, in_c: in_c.saturating_mul(op.groups), kernel, groups: op.groups, axis: 0, transposed: false };
-        let Some(weights) = pack(&weight, &form, bias, x.scaled, &output)? else { return Ok(None) };
+        let Some(weights) = pack(&weight, &form, &bias, x.scaled, &output)? else { return Ok(None) };
         let (x, pads) = match self.unpadded(x) {
             Some((unpadded, pads, nodes)) => {
                 absorbed.extend(nodes);
@@ -112,18 +112,18 @@ impl<'g> Finder<'g> {
             return Ok(None);
         };
         let (output, absorbed) = self.output();
-        self.product(x, op.trans_b, bias, output, absorbed)
+        self.product(x, op.trans_b, &bias, output, absorbed)
     }
 
     fn matmul(&self) -> Result<Option<IntegerNode>> {
         let Some(x) = self.activation(0) else { return Ok(None) };
         let Some((add, bias)) = self.added_bias() else {
             let (output, absorbed) = self.output();
-            return self.product(x, false, Bias::Absent, output, absorbed);
+            return self.product(x, false, &Bias::Absent, output, absorbed);
         };
         let (output, mut absorbed) = Finder { node: self.graph.node(add), ..*self }.output();
         absorbed.push(add);
-        self.product(x, false, bias, output, absorbed)
+        self.product(x, false, &bias, output, absorbed)
     }
 
     /// The addition of a constant vector that is all that happens to the result.
@@ -146,7 +146,7 @@ impl<'g> Finder<'g> {
         &self,
         x: Activation,
         transposed: bool,
-        bias: Bias<'_>,
+        bias: &Bias<'_>,
         output: Output,
         absorbed: Vec<NodeId>,
     ) -> Result<Option<IntegerNode>> {

@@ -119,7 +119,9 @@ impl IntegerKernel {
                 let scaled = Scaled { scale: to.scale, zero_point: to.zero_point };
                 let done = kernels::quantize(isa, &scaled.affine(&[i32::from(to.zero_point)]), &inputs.floats(0)?, integers);
                 if (to.min, to.max) != (0, u8::MAX) {
-                    integers.iter_mut().for_each(|q| *q = (*q).clamp(to.min, to.max));
+                    for q in integers.iter_mut() {
+                        *q = (*q).clamp(to.min, to.max);
+                    }
                 }
                 done
             }

@@ -64,7 +64,7 @@ pub(super) struct Form {
 }
 
 /// Packs weights, if a kernel takes them. `bias` is real, per output channel.
-pub(super) fn pack(weight: &Constant<'_>, form: &Form, bias: Bias<'_>, input: Scaled, output: &Output) -> Result<Option<Weights>> {
+pub(super) fn pack(weight: &Constant<'_>, form: &Form, bias: &Bias<'_>, input: Scaled, output: &Output) -> Result<Option<Weights>> {
     if weight.axis.is_some_and(|axis| axis != form.axis) {
         return Ok(None);
     }
