@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::op::{Arithmetic, Binary, Clamp, Conv, DequantizeLinear, Gemm, Pad, PadMode, PoolKind, QuantizeLinear, Reduce, ReduceKind};
 use fewbit_ir::{Graph, Layout, Node, NodeId, Op, Use, ValueId};
 use fewbit_kernels as kernels;
-use fewbit_kernels::{BinaryU8, OutputU8};
+use fewbit_kernels::{BinaryU8, ExpTable, OutputU8};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
+use super::super::kernel::kernel_error;
 use super::weights::{Bias, Constant, Form, pack};
 use super::{Activation, IntegerNode, Output, Scaled, Work};
 use crate::{Result, evaluate};
@@ -25,6 +27,8 @@ pub(super) fn integer_node(graph: &Graph, uses: &[Vec<Use>], id: NodeId) -> Resu
         Op::MatMul(_) => find.matmul(),
         Op::Binary(op) => Ok(find.binary(*op)),
         Op::Unary(_) | Op::Clip => find.table(),
+        Op::Softmax(op) => find.softmax(op.axis),
+        Op::LayerNormalization(op) => Ok(find.layer_norm(op.epsilon)),
         Op::Pool(op) if op.layout == Layout::ChannelsLast && matches!(find.rank(), Some(3 | 4)) => Ok(match op.kind {
             PoolKind::Max { .. } => find.moving(1).map(|n| IntegerNode { work: Work::MaxPool, ..n }).filter(IntegerNode::keeps_scale),
             PoolKind::Average { .. } => find.one_to_one(Work::AveragePool),
@@ -117,6 +121,9 @@ impl<'g> Finder<'g> {
 
     fn matmul(&self) -> Result<Option<IntegerNode>> {
         let Some(x) = self.activation(0) else { return Ok(None) };
+        if let Some(y) = self.activation(1) {
+            return Ok(self.to_integers(vec![x, y], Work::Matmul));
+        }
         let Some((add, bias)) = self.added_bias() else {
             let (output, absorbed) = self.output();
             return self.product(x, false, &Bias::Absent, output, absorbed);
@@ -167,6 +174,18 @@ impl<'g> Finder<'g> {
         };
         let inputs = vec![self.activation(0)?, self.activation(1)?];
         self.to_integers(inputs, Work::Binary(kind))
+    }
+
+    fn softmax(&self, axis: i64) -> Result<Option<IntegerNode>> {
+        let last = self.rank().is_some_and(|rank| resolve_axis(axis, rank).is_ok_and(|axis| axis + 1 == rank));
+        let Some(node) = self.one_to_one(Work::Move).filter(|_| last) else { return Ok(None) };
+        let table = ExpTable::new(node.inputs[0].scaled.scale).map_err(|e| kernel_error(&e))?;
+        Ok(Some(IntegerNode { work: Work::Softmax(Arc::new(table)), ..node }))
+    }
+
+    fn layer_norm(&self, epsilon: f32) -> Option<IntegerNode> {
+        let constant = |i: usize| self.node.input(i).is_none_or(|v| self.graph.constant(v).is_some_and(|t| t.dtype() == DType::F32));
+        (constant(1) && constant(2)).then(|| self.one_to_one(Work::LayerNorm { epsilon }))?
     }
 
     /// Any function of one element, evaluated for every integer.

@@ -36,6 +36,12 @@ pub(in super::super) enum Sums {
 pub(in super::super) enum IntegerKernel {
     /// `[x]`, convolution over channels last.
     Conv { weights: Arc<PackedConv2dU8>, dims: Conv2dDims, zero_point: u8, sums: Sums },
+    /// `[a, b]`, matrix products of two activations.
+    Matmul { dims: kernels::MatmulDims, batch: kernels::BatchStrides, zero_points: [u8; 2], factor: f32, to: OutputU8 },
+    /// `[x]`, along rows.
+    Softmax { dims: [usize; 2], table: Arc<kernels::ExpTable>, to: OutputU8 },
+    /// `[x, scale?, bias?]`, along rows; scale and bias are floats.
+    LayerNorm { dims: [usize; 2], epsilon: f32, input: Scaled, to: OutputU8 },
     /// `[a, b]`
     Binary { op: kernels::BinaryU8, broadcast: Broadcast, sides: [Scaled; 2], to: OutputU8 },
     /// `[x]`
@@ -64,6 +70,9 @@ impl IntegerKernel {
     pub(in super::super) fn name(&self, isa: Isa) -> &'static str {
         match self {
             Self::Conv { weights, .. } => weights.kernel_name(isa),
+            Self::Matmul { .. } => "matmul_u8",
+            Self::Softmax { .. } => "softmax_u8",
+            Self::LayerNorm { .. } => "layer_norm_u8",
             Self::Binary { .. } => "binary_u8",
             Self::Table(_) => "table_u8",
             Self::MaxPool(_) => "max_pool2d_u8",
@@ -81,6 +90,7 @@ impl IntegerKernel {
     pub(in super::super) fn macs(&self) -> usize {
         match self {
             Self::Conv { dims, .. } => dims.macs(),
+            Self::Matmul { dims, batch, .. } => [dims.m, dims.k, dims.n].iter().fold(batch.batch, |n, &size| n.saturating_mul(size)),
             _ => 0,
         }
     }
@@ -100,6 +110,25 @@ impl IntegerKernel {
                         weights.run(isa, dims, input, Sink::F32(&dequantize, output.floats()))
                     }
                 }
+            }
+            Self::Matmul { dims, batch, zero_points, factor, to } => {
+                let operand = |i: usize| Ok::<_, crate::Error>(QuantizedU8 { values: inputs.bytes(i)?, zero_point: zero_points[i] });
+                let requantize =
+                    Requantize { multipliers: std::slice::from_ref(factor), zero_point: to.zero_point, min: to.min, max: to.max };
+                kernels::matmul_u8(isa, dims, batch, operand(0)?, operand(1)?, Sink::U8(&requantize, output.bytes()))
+            }
+            Self::Softmax { dims, table, to } => kernels::softmax_u8(isa, *dims, table, inputs.bytes(0)?, *to, output.bytes()),
+            Self::LayerNorm { dims: [rows, columns], epsilon, input, to } => {
+                let optional = |i: usize| inputs.has(i).then(|| inputs.floats(i)).transpose();
+                let (scale, bias) = (optional(1)?, optional(2)?);
+                let norm = kernels::LayerNorm {
+                    rows: *rows,
+                    columns: *columns,
+                    epsilon: *epsilon,
+                    scale: scale.as_deref(),
+                    bias: bias.as_deref(),
+                };
+                kernels::layer_norm_u8(isa, &norm, input.scale, quantized(*input)?, *to, output.bytes())
             }
             Self::Binary { op, broadcast, sides, to } => broadcast.run(inputs.bytes(0)?, inputs.bytes(1)?, output.bytes(), |a, b, out| {
                 kernels::binary_u8(isa, *op, sides[0].operand(a), sides[1].operand(b), *to, out)

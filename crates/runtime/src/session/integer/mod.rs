@@ -19,7 +19,7 @@ mod weights;
 use std::sync::Arc;
 
 use fewbit_ir::{Graph, NodeId, Op, Use, ValueId};
-use fewbit_kernels::{BinaryU8, Clamp, OutputU8, PackedConv2dU8};
+use fewbit_kernels::{BinaryU8, Clamp, ExpTable, OutputU8, PackedConv2dU8};
 
 use rayon::prelude::*;
 
@@ -87,7 +87,15 @@ pub(super) enum Work {
         weights: Weights,
         k: usize,
     },
+    /// The product of two activations.
+    Matmul,
     Binary(BinaryU8),
+    /// Along the last axis, by a table of exponentials.
+    Softmax(Arc<ExpTable>),
+    /// Over the axes from the operator's on.
+    LayerNorm {
+        epsilon: f32,
+    },
     /// Any function of one element.
     Table(Arc<[u8; 256]>),
     MaxPool,

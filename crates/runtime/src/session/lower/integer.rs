@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::op::{DequantizeLinear, PoolKind, QuantizeLinear};
 use fewbit_ir::{Node, NodeId, Op, ValueId};
 use fewbit_kernels::Conv2dDims;
@@ -13,7 +14,7 @@ use super::super::integer::{IntegerKernel, IntegerNode, Output, Scaled, Sums, We
 use super::super::kernel::Kernel;
 use super::super::plan::SlotId;
 use super::moving::Movement;
-use super::{convolution, moving, pooling};
+use super::{convolution, moving, pooling, product};
 use crate::{Error, ErrorKind, Result};
 
 /// The steps of an integer operator.
@@ -44,6 +45,35 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
         Work::Product { weights, k } => {
             let rows = shape(b, node.input(0))?.iter().product::<usize>().checked_div(*k).unwrap_or(0);
             sums(weights, one_row(rows, *k, weights, b, integer)?, scaled(0)?, integer)
+        }
+        Work::Matmul => {
+            let [x, y] = [scaled(0)?, scaled(1)?];
+            let Some((dims, batch)) = product::batched(&shape(b, node.input(0))?, &shape(b, node.input(1))?) else {
+                return in_floats(b, id, node, integer, &inputs);
+            };
+            let to = to()?;
+            IntegerKernel::Matmul { dims, batch, zero_points: [x.zero_point, y.zero_point], factor: x.scale * y.scale / to.scale, to }
+        }
+        Work::Softmax(table) => {
+            let shape = shape(b, node.input(0))?;
+            let columns = shape.last().copied().unwrap_or(1);
+            let rows = shape.iter().product::<usize>().checked_div(columns).unwrap_or(0);
+            IntegerKernel::Softmax { dims: [rows, columns], table: Arc::clone(table), to: to()? }
+        }
+        Work::LayerNorm { epsilon } => {
+            let Op::LayerNormalization(op) = &node.op else { return Err(unplanned()) };
+            let shape = shape(b, node.input(0))?;
+            let axis = resolve_axis(op.axis, shape.len())?;
+            let dims = [shape[..axis].iter().product(), shape[axis..].iter().product()];
+            let kernel = IntegerKernel::LayerNorm { dims, epsilon: *epsilon, input: scaled(0)?, to: to()? };
+            let Output::Integers { value, .. } = integer.output else { return Err(unplanned()) };
+            let mut operands = vec![inputs.first().copied()];
+            for i in [1, 2] {
+                operands.push(node.input(i).map(|v| b.slot(v)).transpose()?);
+            }
+            let y = b.held_output(value)?;
+            b.emit(id, Kernel::Integer(kernel), operands, vec![y]);
+            return Ok(());
         }
         Work::Binary(op) => {
             let shapes = [shape(b, node.input(0))?, shape(b, node.input(1))?, shape(b, node.outputs.first().copied())?];

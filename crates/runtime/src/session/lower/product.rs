@@ -62,25 +62,30 @@ pub(super) fn matmul(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<boo
         by_packed(b, id, &weights, rows, clamp, x, y);
         return Ok(true);
     }
-    let ([lhs_batch @ .., m, k], [rhs_batch @ .., _, n]) = (lhs.as_slice(), rhs.as_slice()) else { return Ok(false) };
     if b.float_shape(w).is_none() || b.float_shape(node.outputs[0]).is_none() {
         return Ok(false);
     }
-    let [lhs_count, rhs_count] = [lhs_batch, rhs_batch].map(|batch| batch.iter().product::<usize>());
-    let (dims, batch) = if rhs_count == 1 {
-        (MatmulDims::row_major(lhs_count * m, *k, *n), BatchStrides { batch: 1, lhs: 0, rhs: 0 })
-    } else if lhs_count == 1 {
-        (MatmulDims::row_major(*m, *k, *n), BatchStrides { batch: rhs_count, lhs: 0, rhs: k * n })
-    } else if lhs_batch == rhs_batch {
-        (MatmulDims::row_major(*m, *k, *n), BatchStrides { batch: lhs_count, lhs: m * k, rhs: k * n })
-    } else {
-        return Ok(false);
-    };
+    let Some((dims, batch)) = batched(&lhs, &rhs) else { return Ok(false) };
     let (x, w) = (b.slot(x)?, b.slot(w)?);
     let (clamp, value) = b.absorb_activation(node);
     let y = b.output(value)?;
     b.emit(id, Kernel::Matmul { dims, batch, clamp }, vec![Some(x), Some(w)], vec![y]);
     Ok(true)
+}
+
+/// The sizes of a product of two operands, if one of them is a single matrix or both have the same batch.
+pub(super) fn batched(lhs: &[usize], rhs: &[usize]) -> Option<(MatmulDims, BatchStrides)> {
+    let ([lhs_batch @ .., m, k], [rhs_batch @ .., _, n]) = (lhs, rhs) else { return None };
+    let [lhs_count, rhs_count] = [lhs_batch, rhs_batch].map(|batch| batch.iter().product::<usize>());
+    if rhs_count == 1 {
+        Some((MatmulDims::row_major(lhs_count * m, *k, *n), BatchStrides { batch: 1, lhs: 0, rhs: 0 }))
+    } else if lhs_count == 1 {
+        Some((MatmulDims::row_major(*m, *k, *n), BatchStrides { batch: rhs_count, lhs: 0, rhs: k * n }))
+    } else if lhs_batch == rhs_batch {
+        Some((MatmulDims::row_major(*m, *k, *n), BatchStrides { batch: lhs_count, lhs: m * k, rhs: k * n }))
+    } else {
+        None
+    }
 }
 
 /// `m` rows times a packed matrix.

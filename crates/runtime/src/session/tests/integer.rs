@@ -1,8 +1,8 @@
 //! Graphs in QDQ form, run in integers: against the interpreter, which computes them in floats, and by which kernels.
 
 use fewbit_ir::op::{
-    Binary, Concat, Conv, CoordinateMode, DequantizeLinear, Flatten, GlobalPool, MatMul, NearestMode, Pad, PadMode, Padding, Pool,
-    PoolKind, QuantizeLinear, Resize, ResizeMode, Transpose, Unary, Window,
+    Binary, Concat, Conv, CoordinateMode, DequantizeLinear, Flatten, GlobalPool, LayerNormalization, MatMul, NearestMode, Pad, PadMode,
+    Padding, Pool, PoolKind, QuantizeLinear, Resize, ResizeMode, Softmax, Transpose, Unary, Window,
 };
 use fewbit_ir::{Clamp, Graph, Layout, Op, TensorType, ValueId, infer};
 use fewbit_tensor::{DType, Tensor, element_count};
@@ -154,15 +154,33 @@ const CASES: &[Case] = &[
         kernels: "quantize table max average copy dequantize evaluate quantize binary dequantize",
     },
     Case {
+        name: "attention",
+        shape: &[2, 5, 6],
+        build: |q, x| {
+            let (scale, bias) = (constant(&mut q.g, "gamma", &[6]), constant(&mut q.g, "beta", &[6]));
+            let normal = q.g.apply("normal", LayerNormalization { axis: -1, epsilon: 1e-5 }.into(), &[x, scale, bias]);
+            let normal = q.qdq(normal, 0.04, 5);
+            let turned = q.g.apply("turned", Transpose { perm: Some(vec![0, 2, 1]) }.into(), &[normal]);
+            let turned = q.qdq(turned, 0.04, 5);
+            let scores = q.g.apply("scores", MatMul::default().into(), &[normal, turned]);
+            let scores = q.qdq(scores, 0.06, -40);
+            let weights = q.g.apply("weights", Op::Softmax(Softmax { axis: 2 }), &[scores]);
+            let weights = q.qdq(weights, 1.0 / 256.0, -128);
+            let y = q.g.apply("mixed", MatMul::default().into(), &[weights, normal]);
+            q.qdq(y, 0.04, 0)
+        },
+        kernels: "quantize layer permute matmul softmax matmul dequantize",
+    },
+    Case {
         name: "floats between integers",
         shape: &[1, 3, 3, 2],
         build: |q, x| {
-            let y = q.g.apply("softmax", Op::Softmax(fewbit_ir::op::Softmax { axis: -1 }), &[x]);
+            let y = q.g.apply("softmax", Op::Softmax(Softmax { axis: 1 }), &[x]);
             let y = q.qdq(y, 0.004, -128);
             let y = q.g.apply("square", Binary::Mul.into(), &[y, y]);
             q.qdq(y, 0.004, -128)
         },
-        kernels: "fake softmax quantize binary dequantize",
+        kernels: "fake permute softmax permute quantize binary dequantize",
     },
 ];
 
