@@ -1,6 +1,6 @@
 //! The SIMD tier, chosen at run time.
 //!
-//! In: what the processor reports and the environment variable `FEWBIT_ISA` (`scalar`, `avx2`).
+//! In: what the processor reports and the environment variable `FEWBIT_ISA` (`scalar`, `avx2`, `avx-vnni`, `avx512-vnni`).
 //! Out: an [`Isa`], a token that a tier's instructions may be executed. Kernels take it as a parameter.
 //!
 //! Most kernels are written once, as plain Rust that vectorizes, and run inside [`Isa::run`], which compiles them
@@ -22,6 +22,10 @@ pub enum Tier {
     Scalar,
     /// AVX2 and FMA on x86-64.
     Avx2,
+    /// Those and the dot products of bytes in 256-bit registers, encoded as AVX: Alder Lake, Zen 5.
+    AvxVnni,
+    /// Those and the same dot products, encoded as AVX-512: Ice Lake, Zen 4.
+    Avx512Vnni,
 }
 
 /// Proof that this processor executes a [`Tier`].
@@ -59,12 +63,19 @@ impl Isa {
     pub fn supported() -> &'static [Self] {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-            return &[Self(Tier::Scalar), Self(Tier::Avx2)];
+            let avx = std::arch::is_x86_feature_detected!("avxvnni");
+            let avx512 = std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512vl");
+            return match (avx, avx512) {
+                (false, false) => &[Self(Tier::Scalar), Self(Tier::Avx2)],
+                (true, false) => &[Self(Tier::Scalar), Self(Tier::Avx2), Self(Tier::AvxVnni)],
+                (false, true) => &[Self(Tier::Scalar), Self(Tier::Avx2), Self(Tier::Avx512Vnni)],
+                (true, true) => &[Self(Tier::Scalar), Self(Tier::Avx2), Self(Tier::AvxVnni), Self(Tier::Avx512Vnni)],
+            };
         }
         &[Self(Tier::Scalar)]
     }
 
-    /// The supported tier with this name (`scalar`, `avx2`).
+    /// The supported tier with this name (`scalar`, `avx2`, `avx-vnni`, `avx512-vnni`).
     pub fn named(name: &str) -> Option<Self> {
         Self::supported().iter().copied().find(|isa| isa.name() == name)
     }
@@ -79,6 +90,8 @@ impl Isa {
         match self.0 {
             Tier::Scalar => "scalar",
             Tier::Avx2 => "avx2",
+            Tier::AvxVnni => "avx-vnni",
+            Tier::Avx512Vnni => "avx512-vnni",
         }
     }
 
@@ -86,23 +99,23 @@ impl Isa {
     #[inline(always)]
     pub(crate) fn run<R>(self, body: impl FnOnce() -> R) -> R {
         #[cfg(target_arch = "x86_64")]
-        if self.0 == Tier::Avx2 {
+        if self.0 >= Tier::Avx2 {
             #[target_feature(enable = "avx2,fma")]
             fn avx2<R>(body: impl FnOnce() -> R) -> R {
                 body()
             }
-            // SAFETY: an `Isa` with this tier is only made after detecting AVX2 and FMA.
+            // SAFETY: an `Isa` with such a tier is only made after detecting AVX2 and FMA.
             return unsafe { avx2(body) };
         }
         body()
     }
 
-    /// The token of AVX2's own kernels, if this is its tier; they run inside [`Self::run`].
+    /// The token of AVX2's own kernels, if this tier has its instructions.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) fn avx2(self) -> Option<Avx2> {
-        // SAFETY: an `Isa` with this tier is only made after detecting AVX2 and FMA.
-        (self.0 == Tier::Avx2).then(|| unsafe { Avx2::new() })
+        // SAFETY: an `Isa` with such a tier is only made after detecting AVX2 and FMA.
+        (self.0 >= Tier::Avx2).then(|| unsafe { Avx2::new() })
     }
 
     /// Runs `kernel` with this tier's vectors.

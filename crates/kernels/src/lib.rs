@@ -13,12 +13,13 @@
 //! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`] |
 //! | layout | [`permute()`] |
 //! | quantization | [`quantize()`], [`dequantize`], [`fake_quantize`] |
+//! | integer | [`PackedConv2dU8`], [`PackedConvTranspose2dU8`], [`PackedConv2dI16`], [`matmul_u8`], [`binary_u8`], [`requantize_u8`], [`lookup_u8`], [`max_pool2d_u8`], [`average_pool2d_u8`], [`global_average_pool_u8`], [`softmax_u8`], [`layer_norm_u8`] |
 //! | calibration | [`scan_range`], [`BitHistogram`] |
 //!
 //! # What every kernel promises
 //!
 //! - **Same bits at any number of threads.** Kernels run inside the caller's rayon pool; work is cut by sizes alone.
-//! - **Same bits on every tier**: all tiers perform the same fused multiply-adds in the same order. [`matmul`] is the
+//! - **Same bits on every tier**: integer kernels are exact; all tiers perform the same fused multiply-adds in the same order. [`matmul`] is the
 //!   exception: it is the `gemm` crate's, which chooses its own instructions. WebAssembly has no fused multiply-add and
 //!   rounds twice.
 //! - **No panic**: every length is checked, and contradictions are an [`Error`] that names the slice.
@@ -51,9 +52,9 @@ pub use float::{
     reduce, softmax, unary, unary_in_place,
 };
 pub use integer::{
-    BinaryU8, Conv2dWeightsI8, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8, PackedConv2dU8,
-    PackedConvTranspose2dU8, QuantizedU8, Requantize, Sink, average_pool2d_u8, binary_u8, global_average_pool_u8, layer_norm_u8, lookup_u8,
-    matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
+    BinaryU8, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8, PackedConv2dI16,
+    PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8, Requantize, RequantizeI16, Sink, average_pool2d_u8, binary_u8,
+    global_average_pool_u8, layer_norm_u8, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };
 pub use isa::{Isa, Tier};
 pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};

@@ -1,4 +1,4 @@
-//! Kernels that compute in integers: `u8` activations with a zero point, `i8` weights, exact sums of 32 bits.
+//! Kernels that compute in integers: `u8` (or `i16`) activations with a zero point, `i8` weights, exact sums.
 //!
 //! In: [`QuantizedU8`] slices and weights packed once; out: a [`Sink`], or slices of `u8`. Every kernel states its formula;
 //! whatever the tier, its result is that formula's to the bit. Scales become one multiplier per channel before they get here.
@@ -15,7 +15,9 @@ mod tile;
 
 use placement::Placement;
 
-pub use conv::{Conv2dWeightsI8, ConvTranspose2dWeightsI8, PackedConv2dU8, PackedConvTranspose2dU8};
+pub use conv::{
+    Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, RequantizeI16,
+};
 pub use elementwise::{BinaryU8, OperandU8, OutputU8, binary_u8, lookup_u8, requantize_u8};
 pub use matmul::matmul_u8;
 pub use norm::layer_norm_u8;

@@ -68,7 +68,7 @@ pub enum Sink<'a> {
 }
 
 /// Fails unless there is one factor or one per channel, each finite and not negative.
-fn check_factors(what: &str, factors: &[f32], channels: usize) -> Result<()> {
+pub(super) fn check_factors(what: &str, factors: &[f32], channels: usize) -> Result<()> {
     if factors.len() != 1 && factors.len() != channels {
         return Err(Error::new(ErrorKind::Length, format!("{what}: {} for {channels} channels", factors.len())));
     }

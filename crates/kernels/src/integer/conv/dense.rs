@@ -42,6 +42,7 @@ impl Dense {
     pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
         let [fours, twos, ones, wide] = self.weights.counts();
         match isa.tier() {
+            Tier::AvxVnni | Tier::Avx512Vnni => "dense, quads of bytes (vpdpbusd)",
             Tier::Avx2 if wide > fours + twos + ones => "dense, mostly pairs of 16 bits (vpmaddwd)",
             Tier::Avx2 if wide > 0 => "dense, mostly pairs of bytes (vpmaddubsw)",
             Tier::Avx2 if fours > twos + ones => "dense, pairs of bytes summed in 16 bits (vpmaddubsw, vpaddw)",
@@ -103,22 +104,22 @@ impl<F: Finish> Work<'_, F> {
     pub(super) fn run(&self, isa: Isa, piece: Piece<F::Output>) {
         let row = (QUAD * self.weights.quads).max(1);
         let height = (BLOCK / row / 8 * 8).max(8).min(LONGEST / row).min(piece.pixels);
-        let wide = self.weights.counts()[3] > 0;
+        let wide = isa.tier() == Tier::Avx2 && self.weights.counts()[3] > 0;
         let copied = self.gather(0).in_place(0).is_none();
         match (height * row, wide) {
             (0, _) => self.deep(isa, piece),
             (_, false) if !copied => self.blocks::<0, 0>(isa, height, piece),
             (..=BLOCK, false) => self.blocks::<BLOCK, 0>(isa, height, piece),
-            (..=BLOCK, true) if !copied => self.blocks::<0, BLOCK>(isa, height, piece),
-            (..=BLOCK, true) => self.blocks::<BLOCK, BLOCK>(isa, height, piece),
-            _ => self.blocks::<LONGEST, LONGEST>(isa, height, piece),
+            (..=BLOCK, true) if !copied => self.blocks::<0, { BLOCK / QUAD }>(isa, height, piece),
+            (..=BLOCK, true) => self.blocks::<BLOCK, { BLOCK / QUAD }>(isa, height, piece),
+            _ => self.blocks::<LONGEST, { LONGEST / QUAD }>(isa, height, piece),
         }
     }
 
-    /// Blocks of `height` rows, laid out in so many bytes and words if they must be.
+    /// Blocks of `height` rows, laid out in so many bytes and widened quads if they must be.
     #[inline(never)]
-    fn blocks<const BYTES: usize, const WORDS: usize>(&self, isa: Isa, height: usize, mut piece: Piece<F::Output>) {
-        let (mut bytes, mut words) = ([0; BYTES], [0; WORDS]);
+    fn blocks<const BYTES: usize, const QUADS: usize>(&self, isa: Isa, height: usize, mut piece: Piece<F::Output>) {
+        let (mut bytes, mut words) = ([0; BYTES], [[0; 2]; QUADS]);
         for group in 0..self.groups {
             let gather = self.gather(group);
             for at in (0..piece.pixels).step_by(height) {
@@ -133,13 +134,13 @@ impl<F: Finish> Work<'_, F> {
                         (&bytes[..], gather.row)
                     }
                 };
-                if WORDS > 0 {
+                if QUADS > 0 {
                     isa.run(
                         #[inline(always)]
-                        || widen(bytes, step, &mut words[..count * gather.row], gather.row),
+                        || widen(bytes, step, &mut words[..count * self.weights.quads], self.weights.quads),
                     );
                 }
-                let rows = Rows { bytes, words: &words, steps: [step, gather.row], count };
+                let rows = Rows { bytes, words: &words, steps: [step, self.weights.quads], count };
                 for (panel, entries) in piece.panels(self.weights.group(group)) {
                     let (output, placement) = piece.outputs(at, panel.first);
                     let start = panel.start(self.input.zero_point);
@@ -163,9 +164,9 @@ impl<F: Finish> Work<'_, F> {
             for pixel in 0..piece.pixels {
                 for (panel, entries) in piece.panels(self.weights.group(group)) {
                     let mut sums = panel.start(self.input.zero_point);
-                    for (i, (offset, weights)) in entries.offsets.iter().zip(entries.weights).enumerate() {
+                    for (offset, weights) in entries.offsets.iter().zip(entries.weights) {
                         let quad = std::array::from_fn(|k| gather.element(piece.first + pixel, *offset as usize + k));
-                        weights.accumulate(panel.is_wide(i), quad, &mut sums);
+                        weights.accumulate(quad, &mut sums);
                     }
                     let (output, placement) = piece.outputs(pixel, panel.first);
                     let output = &mut output[placement.at(0)..][..panel.channels];
@@ -196,18 +197,18 @@ impl<F: Finish> Kernel for Last<'_, F> {
     }
 }
 
-/// Rows of bytes as rows of words.
+/// Rows of quads of bytes as rows of pairs of words: the first with the third, the second with the fourth.
 #[inline(always)]
-fn widen(bytes: &[u8], step: usize, words: &mut [i16], row: usize) {
-    if row == 0 {
-        return;
+fn widen(bytes: &[u8], step: usize, words: &mut [[u32; 2]], row: usize) {
+    let pairs = |quad: &[u8; QUAD]| {
+        let quad = u32::from_le_bytes(*quad);
+        [quad & 0x00ff_00ff, quad >> 8 & 0x00ff_00ff]
+    };
+    if step == row * QUAD {
+        return words.iter_mut().zip(bytes.as_chunks().0).for_each(|(words, quad)| *words = pairs(quad));
     }
-    if step == row {
-        words.iter_mut().zip(bytes).for_each(|(word, &byte)| *word = byte.into());
-        return;
-    }
-    for (words, bytes) in words.chunks_exact_mut(row).zip(bytes.chunks(step)) {
-        words.iter_mut().zip(bytes).for_each(|(word, &byte)| *word = byte.into());
+    for (words, bytes) in words.chunks_exact_mut(row.max(1)).zip(bytes.chunks(step)) {
+        words.iter_mut().zip(bytes.as_chunks().0).for_each(|(words, quad)| *words = pairs(quad));
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `gather` | the inputs of a block's windows, row by row |
 //! | `panels`, `tile` | the order of the weights, the inner kernel |
 //! | `depthwise` | one channel at a time |
+//! | `words` | 16-bit activations |
 //!
 //! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
 
@@ -21,6 +22,8 @@ mod panels;
 mod tests;
 mod tile;
 mod transpose;
+mod words;
 
 pub use packed::{Conv2dWeightsI8, PackedConv2dU8};
 pub use transpose::{ConvTranspose2dWeightsI8, PackedConvTranspose2dU8};
+pub use words::{Conv2dWeightsI16, PackedConv2dI16, RequantizeI16};

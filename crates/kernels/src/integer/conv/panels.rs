@@ -17,7 +17,7 @@ use crate::simd::WIDTH;
 /// Inputs of an entry.
 pub(super) const QUAD: usize = 4;
 
-/// The weights of an entry: `[channel][4]`, but `[pair][channel][2]` if it is wide.
+/// The weights of an entry, `[channel][4]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(32))]
 pub(super) struct Weights(pub(super) [i8; QUAD * WIDTH]);
@@ -25,11 +25,10 @@ pub(super) struct Weights(pub(super) [i8; QUAD * WIDTH]);
 impl Weights {
     /// `sums[c] += inputs[k] * weight[c][k]`
     #[inline(always)]
-    pub(super) fn accumulate(&self, wide: bool, inputs: [u8; QUAD], sums: &mut [i32; WIDTH]) {
-        for (c, sum) in sums.iter_mut().enumerate() {
-            for (k, input) in inputs.into_iter().enumerate() {
-                let at = if wide { k / 2 * 2 * WIDTH + 2 * c + k % 2 } else { QUAD * c + k };
-                *sum = sum.wrapping_add(i32::from(input) * i32::from(self.0[at]));
+    pub(super) fn accumulate(&self, inputs: [u8; QUAD], sums: &mut [i32; WIDTH]) {
+        for (sum, weights) in sums.iter_mut().zip(self.0.as_chunks::<QUAD>().0) {
+            for (input, weight) in inputs.into_iter().zip(weights) {
+                *sum = sum.wrapping_add(i32::from(input) * i32::from(*weight));
             }
         }
     }
@@ -76,11 +75,6 @@ pub(super) struct Panel {
 }
 
 impl Panel {
-    /// Whether its entry `i` is a wide one.
-    pub(super) fn is_wide(&self, i: usize) -> bool {
-        i >= self.counts[..3].iter().sum()
-    }
-
     /// What the sums begin with: the bias, less what the input's zero point adds.
     #[inline(always)]
     pub(super) fn start(&self, zero_point: u8) -> [i32; WIDTH] {
@@ -135,10 +129,10 @@ impl Panels {
                 let panel: Vec<Quad> = (0..quads).map(|quad| Quad::new(quad, |c, i| one(c, quad * QUAD + i))).collect();
                 let (mut counts, before) = ([0; 4], offsets.len());
                 let classes = classify(&panel);
-                for (class, (quads, count)) in Class::ALL.into_iter().zip(classes.iter().zip(&mut counts)) {
+                for (quads, count) in classes.iter().zip(&mut counts) {
                     *count = quads.len();
                     offsets.extend(quads.iter().map(|quad| (quad.index * QUAD) as u32));
-                    weights.extend(quads.iter().map(|quad| quad.weights(class)));
+                    weights.extend(quads.iter().map(|quad| Weights(std::array::from_fn(|i| quad.values.as_flattened()[i]))));
                 }
                 debug_assert_eq!(offsets.len() - before, quads);
                 let total = |c: usize| (0..depth).fold(0_i32, |sum, i| sum.wrapping_add(one(c, i).into()));
@@ -197,14 +191,6 @@ impl Quad {
     /// Whether its pairs and those that `with` stands for fit 16 bits together.
     fn fits(&self, with: &[[u16; 2]; 2 * WIDTH]) -> bool {
         self.loads.as_flattened().iter().zip(with.as_flattened()).all(|(a, b)| a + b <= FULL)
-    }
-
-    fn weights(&self, class: Class) -> Weights {
-        let values = self.values;
-        Weights(std::array::from_fn(|at| match class {
-            Class::Wide => values[at % (2 * WIDTH) / 2][at / (2 * WIDTH) * 2 + at % 2],
-            _ => values[at / QUAD][at % QUAD],
-        }))
     }
 }
 

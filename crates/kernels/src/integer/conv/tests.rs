@@ -218,6 +218,96 @@ fn transposed_equals_the_oracle_bit_for_bit() {
 }
 
 #[test]
+fn words_equal_the_oracle_bit_for_bit() {
+    for case in CASES.iter().filter(|case| case.0[3] < 5000) {
+        let dims = dims(case);
+        let (in_group, out_group, taps) = (dims.in_c / dims.groups, dims.out_c / dims.groups, dims.kernel[0] * dims.kernel[1]);
+        let random: Vec<i16> = bytes(1, 2 * dims.input_len().unwrap()).as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
+        let values: Vec<i8> = bytes(2, dims.out_c * in_group * taps).iter().map(|&b| b as i8).collect();
+        let bias: Vec<i64> = bytes(3, dims.out_c).iter().map(|&b| i64::from(b) << 25).collect();
+        for (input, values, zero_point) in
+            [(random, values.clone(), 1000), (vec![i16::MIN; dims.input_len().unwrap()], vec![-128; values.len()], i16::MAX)]
+        {
+            let sum = |at: usize| {
+                let (oc, x, y) = (at % dims.out_c, at / dims.out_c % dims.out_w, at / dims.out_c / dims.out_w % dims.out_h);
+                let image = at / dims.out_c / dims.out_w / dims.out_h;
+                let mut sum = bias[oc];
+                for (tap, ic) in (0..taps).flat_map(|tap| (0..in_group).map(move |ic| (tap, ic))) {
+                    let iy = (y * dims.stride[0] + tap / dims.kernel[1] * dims.dilation[0]).wrapping_sub(dims.pad_top);
+                    let ix = (x * dims.stride[1] + tap % dims.kernel[1] * dims.dilation[1]).wrapping_sub(dims.pad_left);
+                    if iy < dims.in_h && ix < dims.in_w {
+                        let from = ((image * dims.in_h + iy) * dims.in_w + ix) * dims.in_c + oc / out_group * in_group + ic;
+                        sum += (i64::from(input[from]) - i64::from(zero_point)) * i64::from(values[(oc * in_group + ic) * taps + tap]);
+                    }
+                }
+                sum
+            };
+            let multipliers: Vec<f32> = (0..dims.out_c).map(|c| (1.0 + c as f32) * 1e-6).collect();
+            let one = |at: usize| {
+                let value = (sum(at) as f64 * f64::from(multipliers[at % dims.out_c])).round_ties_even() - 5.0;
+                value.clamp(-30_000.0, 31_000.0) as i16
+            };
+            let expect: Vec<i16> = (0..dims.output_len().unwrap()).map(one).collect();
+            let packed = PackedConv2dI16::new(&Conv2dWeightsI16 {
+                out_c: dims.out_c,
+                in_c: dims.in_c,
+                kernel: dims.kernel,
+                groups: dims.groups,
+                values: &values,
+                bias: Some(&bias),
+            })
+            .unwrap();
+            let requantize = RequantizeI16 { multipliers: &multipliers, zero_point: -5, min: -30_000, max: 31_000 };
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let mut found = vec![0x55; expect.len()];
+                    packed.run(isa, &dims, &requantize, zero_point, &input, &mut found).unwrap();
+                    assert_eq!(
+                        found.iter().zip(&expect).position(|(a, b)| a != b),
+                        None,
+                        "{} with {threads} threads, {case:?}",
+                        isa.name()
+                    );
+                }
+            });
+            let empty = RequantizeI16 { min: 1, max: 0, ..requantize };
+            assert!(packed.run(Isa::best(), &dims, &empty, 0, &input, &mut vec![0; expect.len()]).is_err());
+            assert!(packed.run(Isa::best(), &dims, &requantize, 0, &input[1..], &mut vec![0; expect.len()]).is_err());
+        }
+    }
+}
+
+/// Every number of channels around the quads, the panels and the blocks.
+#[test]
+fn channels_of_any_number() {
+    for channels in 1..=70 {
+        for (in_c, out_c, groups, kernel) in
+            [(channels, 9, 1, 1), (5, channels, 1, 1), (channels, 8, 1, 2), (channels, channels, channels, 3)]
+        {
+            let case = ([1, 3, 10, in_c, out_c, groups], [kernel, kernel], [1, 1], [1, 1], [0, 1, 1, 0]);
+            let dims = dims(&case);
+            let input = bytes(1, dims.input_len().unwrap());
+            let values: Vec<i8> = bytes(2, out_c * in_c / groups * kernel * kernel).iter().map(|&b| b as i8).collect();
+            let input = QuantizedU8 { values: &input, zero_point: 200 };
+            let expect = sums(&dims, input, &values, None);
+            let packed =
+                PackedConv2dU8::new(&Conv2dWeightsI8 { out_c, in_c, kernel: [kernel; 2], groups, values: &values, bias: None }).unwrap();
+            let requantize = Requantize { multipliers: &[2e-4], zero_point: 60, min: 0, max: 255 };
+            let quantized: Vec<u8> =
+                expect.iter().map(|&sum| ((sum as f32 * 2e-4).round_ties_even() + 60.0).clamp(0.0, 255.0) as u8).collect();
+            for &isa in Isa::supported() {
+                let mut found = vec![0; expect.len()];
+                packed.run(isa, &dims, input, Sink::U8(&requantize, &mut found)).unwrap();
+                assert_eq!(found, quantized, "{} {case:?}", isa.name());
+                let mut found = vec![0; expect.len()];
+                packed.run(isa, &dims, input, Sink::I32(&mut found)).unwrap();
+                assert_eq!(found, expect, "{} {case:?}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn refuses() {
     let good = dims(&CASES[14]);
     let values = vec![1_i8; 3 * 32 * 9];

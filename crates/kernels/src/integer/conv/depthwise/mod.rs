@@ -69,8 +69,10 @@ impl Depthwise {
     pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
         match isa.tier() {
             #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 if self.avx2.is_some() => "depthwise, pairs of 16 bits in blocks of 32 channels (vpmaddwd)",
-            Tier::Avx2 => "depthwise, pairs of 16 bits (vpmaddwd)",
+            Tier::Avx2 | Tier::AvxVnni | Tier::Avx512Vnni if self.avx2.is_some() => {
+                "depthwise, pairs of 16 bits in blocks of 32 channels (vpmaddwd)"
+            }
+            Tier::Avx2 | Tier::AvxVnni | Tier::Avx512Vnni => "depthwise, pairs of 16 bits (vpmaddwd)",
             Tier::Scalar => "depthwise, scalar",
         }
     }

@@ -2,18 +2,19 @@
 
 #![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address, or are aligned")]
 
-use super::{Rows, Tiles};
+use super::{Rows, Tiles, vnni};
+use crate::Tier;
 use crate::integer::Placement;
-use crate::integer::conv::panels::{Entries, Weights};
+use crate::integer::conv::panels::{Entries, QUAD, Weights};
 use crate::integer::requantize::{Factors, Finish, Requantize};
 use crate::simd::WIDTH;
 use crate::simd::avx2::{Avx2, keep};
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_castsi128_pd, _mm_loadu_si128, _mm_storeh_pd, _mm_storel_epi64, _mm_storeu_si128, _mm_unpackhi_epi32,
-    _mm_unpacklo_epi32, _mm256_add_epi16, _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
-    _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_extracti128_si256, _mm256_load_si256, _mm256_loadu_ps, _mm256_loadu_si256,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32,
-    _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
+    __m128i, __m256i, _mm_castsi128_pd, _mm_storeh_pd, _mm_storel_epi64, _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpacklo_epi32,
+    _mm256_add_epi16, _mm256_add_epi32, _mm256_adds_epi16, _mm256_castsi256_si128, _mm256_cvtepi32_ps, _mm256_cvtps_epi32,
+    _mm256_extracti128_si256, _mm256_load_si256, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi16, _mm256_srai_epi16,
 };
 
 /// Rows whose sums are kept until they are finished together.
@@ -22,9 +23,10 @@ const BATCH: usize = 64;
 /// Computes all outputs.
 ///
 /// # Safety
-/// Every offset is at most `4 * offsets.len() - 4`, and every row has that many elements.
+/// Every offset is a multiple of 4 below `4 * offsets.len()`, and every row has that many bytes; on AVX2's own tier also as many words,
+/// if there are wide entries. The processor has the tier's instructions.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn run<F: Finish>(avx2: Avx2, mut tiles: Tiles<F>) {
+pub(super) unsafe fn run<F: Finish>(avx2: Avx2, tier: Tier, mut tiles: Tiles<F>) {
     let factors = tiles.finish.factors::<1>(tiles.panel.first, tiles.panel.channels);
     let mut sums = [_mm256_setzero_si256(); BATCH];
     for first in (0..tiles.rows.count).step_by(BATCH) {
@@ -34,14 +36,14 @@ pub(super) unsafe fn run<F: Finish>(avx2: Avx2, mut tiles: Tiles<F>) {
         let mut at = first + 8 * eights.len();
         // SAFETY: as the caller promises; these rows are below `count`.
         unsafe {
-            job.accumulate(first, eights);
+            job.sum(tier, first, eights);
             let (fours, rest) = rest.as_chunks_mut::<4>();
-            job.accumulate(at, fours);
+            job.sum(tier, at, fours);
             at += 4 * fours.len();
             let (twos, rest) = rest.as_chunks_mut::<2>();
-            job.accumulate(at, twos);
+            job.sum(tier, at, twos);
             at += 2 * twos.len();
-            job.accumulate(at, rest.as_chunks_mut::<1>().0);
+            job.sum(tier, at, rest.as_chunks_mut::<1>().0);
         }
         finish(avx2, &mut tiles, &factors, first, sums);
     }
@@ -49,14 +51,33 @@ pub(super) unsafe fn run<F: Finish>(avx2: Avx2, mut tiles: Tiles<F>) {
 
 /// What the sums are made of.
 #[derive(Clone, Copy)]
-struct Job<'a> {
-    counts: [usize; 4],
-    entries: Entries<'a>,
-    start: &'a [i32; WIDTH],
-    rows: Rows<'a>,
+pub(super) struct Job<'a> {
+    pub(super) counts: [usize; 4],
+    pub(super) entries: Entries<'a>,
+    pub(super) start: &'a [i32; WIDTH],
+    pub(super) rows: Rows<'a>,
 }
 
 impl Job<'_> {
+    /// The sums of tiles of `H` rows from row `at` on, by the tier's instructions.
+    ///
+    /// # Safety
+    /// As [`run`]; the rows exist.
+    #[target_feature(enable = "avx2")]
+    unsafe fn sum<const H: usize>(&self, tier: Tier, at: usize, tiles: &mut [[__m256i; H]]) {
+        if tiles.is_empty() {
+            return;
+        }
+        // SAFETY: as the caller promises.
+        unsafe {
+            match tier {
+                Tier::AvxVnni => vnni::avx(self, at, tiles),
+                Tier::Avx512Vnni => vnni::avx512(self, at, tiles),
+                Tier::Scalar | Tier::Avx2 => self.accumulate(at, tiles),
+            }
+        }
+    }
+
     /// The sums of tiles of `H` rows from row `at` on.
     ///
     /// In a function of its own, whose registers are for the sums alone.
@@ -87,7 +108,7 @@ impl Job<'_> {
                     together::<H, 1>(&mut sums, bytes, byte_step, offsets, weights);
                 }
                 for (offset, weights) in offsets.iter().zip(weights) {
-                    wide(&mut sums, words.wrapping_add(*offset as usize), word_step, weights);
+                    wide(&mut sums, words.wrapping_add(*offset as usize / QUAD), word_step, weights);
                 }
             }
             *tile = sums;
@@ -188,16 +209,16 @@ unsafe fn together<const H: usize, const G: usize>(
 /// Adds an entry of any weights.
 ///
 /// # Safety
-/// The rows `rows`, `rows + step`, … begin with a quad.
+/// At `rows`, `rows + step`, … there is a quad.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn wide<const H: usize>(sums: &mut [__m256i; H], rows: *const i16, step: usize, weights: &Weights) {
-    let (low, high) = weights.0.split_at(2 * WIDTH);
-    // SAFETY: each half of the weights is 16 bytes.
-    let [low, high] = [low, high].map(|half| unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(half.as_ptr().cast::<__m128i>())) });
+unsafe fn wide<const H: usize>(sums: &mut [__m256i; H], rows: *const [u32; 2], step: usize, weights: &Weights) {
+    // SAFETY: the weights are 32 bytes, aligned.
+    let weights = unsafe { _mm256_load_si256(weights.0.as_ptr().cast::<__m256i>()) };
+    let (low, high) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(weights)), _mm256_srai_epi16::<8>(weights));
     for (p, sum) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller promises four elements there.
-        let [first, second] = [0, 2].map(|i| unsafe { rows.add(p * step + i).cast::<i32>().read_unaligned() });
+        // SAFETY: the caller promises a quad there.
+        let [first, second] = [0, 1].map(|i| unsafe { rows.add(p * step).cast::<i32>().add(i).read() });
         let products = _mm256_madd_epi16(_mm256_set1_epi32(first), low);
         *sum = keep(_mm256_add_epi32(*sum, _mm256_add_epi32(products, _mm256_madd_epi16(_mm256_set1_epi32(second), high))));
     }

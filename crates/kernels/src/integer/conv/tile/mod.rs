@@ -3,36 +3,45 @@
 //! In: rows of bytes, and the same widened to 16 bits if a panel has wide entries. Out: a [`Finish`] of the sums, which stay in registers
 //! from the bias to the requantization.
 //!
-//! To add a tier: a file, and its line in `Tiles::run`.
+//! | file | is |
+//! |---|---|
+//! | `portable` | every tier's reference |
+//! | `avx2` | tiles of eight rows: the sums by class of entry, the requantization |
+//! | `vnni` | the sums of such tiles, all entries alike |
+//!
+//! To add a tier: a file, and its line in `Tiles::run` or `avx2::run`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use super::panels::{Entries, Panel, QUAD};
-use crate::Isa;
 use crate::integer::Placement;
 use crate::integer::requantize::Finish;
 use crate::simd::WIDTH;
+use crate::{Isa, Tier};
 
 /// The inputs of some windows, row by row.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) bytes: &'a [u8],
-    /// The same in 16 bits; empty if there are no wide entries.
-    pub(super) words: &'a [i16],
-    /// Elements from one row to the next, of bytes and of words.
+    /// The same in 16 bits, by quads: the first with the third, the second with the fourth. Empty if no entry is wide or the tier does not
+    /// care.
+    pub(super) words: &'a [[u32; 2]],
+    /// From one row to the next, bytes and quads.
     pub(super) steps: [usize; 2],
     /// Number of rows.
     pub(super) count: usize,
 }
 
 impl Rows<'_> {
-    /// Whether every row has `len` elements.
-    fn reach(&self, len: usize, wide: bool) -> bool {
+    /// Whether every row has so many quads.
+    fn reach(&self, quads: usize, wide: bool) -> bool {
         let Some(last) = self.count.checked_sub(1) else { return true };
-        let reaches = |step: usize, have: usize| last.checked_mul(step).and_then(|at| at.checked_add(len)).is_some_and(|end| end <= have);
-        reaches(self.steps[0], self.bytes.len()) && (!wide || reaches(self.steps[1], self.words.len()))
+        let reaches = |step: usize, len, have| last.checked_mul(step).and_then(|at| at.checked_add(len)).is_some_and(|end| end <= have);
+        reaches(self.steps[0], quads * QUAD, self.bytes.len()) && (!wide || reaches(self.steps[1], quads, self.words.len()))
     }
 }
 
@@ -51,12 +60,12 @@ pub(super) struct Tiles<'a, F: Finish> {
 impl<F: Finish> Tiles<'_, F> {
     /// Computes all outputs.
     pub(super) fn run(self, isa: Isa) {
-        let len = self.entries.offsets.len() * QUAD;
-        assert!(self.rows.reach(len, self.panel.counts[3] > 0), "rows are laid out before they are multiplied");
+        let wide = isa.tier() == Tier::Avx2 && self.panel.counts[3] > 0;
+        assert!(self.rows.reach(self.entries.offsets.len(), wide), "rows are laid out before they are multiplied");
         #[cfg(target_arch = "x86_64")]
         if let Some(avx2) = isa.avx2() {
-            // SAFETY: the token proves AVX2 and FMA; offsets are those of whole quads within a row, and the rows were checked.
-            return unsafe { avx2::run(avx2, self) };
+            // SAFETY: the tokens prove the instructions; offsets are those of whole quads within a row, and the rows were checked.
+            return unsafe { avx2::run(avx2, isa.tier(), self) };
         }
         portable::run(isa, self);
     }

@@ -22,9 +22,9 @@ impl<F: Finish> Kernel for Portable<'_, F> {
         for at in 0..tiles.rows.count {
             let row = &tiles.rows.bytes[at * tiles.rows.steps[0]..];
             let mut sums = tiles.start;
-            for (i, (&offset, weights)) in tiles.entries.offsets.iter().zip(tiles.entries.weights).enumerate() {
+            for (&offset, weights) in tiles.entries.offsets.iter().zip(tiles.entries.weights) {
                 let quad = row[offset as usize..].first_chunk().copied().unwrap_or_default();
-                weights.accumulate(tiles.panel.is_wide(i), quad, &mut sums);
+                weights.accumulate(quad, &mut sums);
             }
             let mut padded = [[F::Output::default(); WIDTH]; 1];
             tiles.finish.finish(simd, [simd.load_sums(&sums)], &factors, &mut padded);
