@@ -13,7 +13,7 @@ use crate::{BatchStrides, Isa, MatmulDims, Strides};
 
 /// `sink = (lhs - its zero point) × (rhs - its zero point)` for every matrix of a batch; the output is `[batch, m, n]`.
 ///
-/// The sink's channels are the `n` columns. Sums are exact in 32 bits, modulo 2³² where they overflow. Needs up to 80 KiB of stack per
+/// The sink's channels are the `n` columns. Sums are exact in 32 bits, modulo 2³² where they overflow. Needs some 90 KiB of stack per
 /// thread.
 ///
 /// # Errors
@@ -78,7 +78,8 @@ impl<F: Finish> Product<'_, F> {
     #[allow(clippy::large_stack_arrays, reason = "nothing is allocated per run")]
     fn rows(&self, isa: Isa, first: usize, output: &mut [F::Output]) {
         let MatmulDims { k, n, .. } = *self.dims;
-        let (mut lhs, mut rhs, mut sums) = ([0; BLOCK], [[0; 2 * WIDTH]; 2 * SECTION], [[[0; WIDTH]; 2]; HEIGHT]);
+        let (mut lhs, mut rhs) = ([0; BLOCK], [[0; 2 * WIDTH]; 2 * SECTION]);
+        let (mut sums, mut before) = ([[[0; WIDTH]; 2]; HEIGHT], [[[0; WIDTH]; 2]; HEIGHT]);
         let (pairs, sections) = (k.div_ceil(2).clamp(1, SECTION), k.div_ceil(2 * SECTION).max(1));
         let height = (BLOCK / (2 * pairs)).min(HEIGHT);
         for (block, output) in output.chunks_mut(height * n).enumerate() {
@@ -99,7 +100,9 @@ impl<F: Finish> Product<'_, F> {
                             self.widen_rhs([channel, channels], [from, depth], &mut rhs);
                         },
                     );
-                    let before = sums;
+                    if section > 0 {
+                        before[..count].copy_from_slice(&sums[..count]);
+                    }
                     let start = if section == 0 { Start::Channels(&[[0; WIDTH]; 2]) } else { Start::Rows(&before) };
                     let weights = &rhs[..pairs * channels.div_ceil(WIDTH)];
                     let rows = lhs.as_chunks().0;

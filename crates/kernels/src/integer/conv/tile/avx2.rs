@@ -88,9 +88,12 @@ impl Job<'_> {
     #[target_feature(enable = "avx2")]
     unsafe fn accumulate<const H: usize>(&self, at: usize, tiles: &mut [[__m256i; H]]) {
         let [fours, twos, ones, _] = self.counts;
+        let Entries { offsets, weights } = self.entries;
+        let ((four_offsets, offsets), (four_weights, weights)) = (offsets.split_at(fours), weights.split_at(fours));
+        let ((two_offsets, offsets), (two_weights, weights)) = (offsets.split_at(twos), weights.split_at(twos));
+        let ((one_offsets, offsets), (one_weights, weights)) = (offsets.split_at(ones), weights.split_at(ones));
         let [byte_step, word_step] = self.rows.steps;
         for (i, tile) in tiles.iter_mut().enumerate() {
-            let (mut offsets, mut weights) = (self.entries.offsets, self.entries.weights);
             let at = at + i * H;
             let bytes = self.rows.bytes.as_ptr().wrapping_add(at * byte_step);
             let words = self.rows.words.as_ptr().wrapping_add(at * word_step);
@@ -98,13 +101,13 @@ impl Job<'_> {
             let mut sums = [unsafe { _mm256_loadu_si256(self.start.as_ptr().cast::<__m256i>()) }; H];
             // SAFETY: the caller promises that the rows exist and that offsets lie within them.
             unsafe {
-                for (offsets, weights) in split(&mut offsets, fours).as_chunks().0.iter().zip(split(&mut weights, fours).as_chunks().0) {
+                for (offsets, weights) in four_offsets.as_chunks().0.iter().zip(four_weights.as_chunks().0) {
                     together::<H, 4>(&mut sums, bytes, byte_step, offsets, weights);
                 }
-                for (offsets, weights) in split(&mut offsets, twos).as_chunks().0.iter().zip(split(&mut weights, twos).as_chunks().0) {
+                for (offsets, weights) in two_offsets.as_chunks().0.iter().zip(two_weights.as_chunks().0) {
                     together::<H, 2>(&mut sums, bytes, byte_step, offsets, weights);
                 }
-                for (offsets, weights) in split(&mut offsets, ones).as_chunks().0.iter().zip(split(&mut weights, ones).as_chunks().0) {
+                for (offsets, weights) in one_offsets.as_chunks().0.iter().zip(one_weights.as_chunks().0) {
                     together::<H, 1>(&mut sums, bytes, byte_step, offsets, weights);
                 }
                 for (offset, weights) in offsets.iter().zip(weights) {
@@ -166,13 +169,6 @@ fn write<T: Copy>(to: &mut [T], row: &[T; WIDTH]) {
         Some(to) => *to = *row,
         None => to.copy_from_slice(&row[..to.len()]),
     }
-}
-
-/// The first `count` of a list, which keeps the others.
-fn split<'a, T>(list: &mut &'a [T], count: usize) -> &'a [T] {
-    let (first, rest) = list.split_at(count);
-    *list = rest;
-    first
 }
 
 /// Adds `G` entries whose pairs fit 16 bits together.
