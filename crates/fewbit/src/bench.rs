@@ -207,21 +207,7 @@ fn integer_peak(isa: Isa) -> Result<f64> {
     let [m, n, k] = PEAK;
     let weights = Conv2dWeightsI8 { out_c: n, in_c: k, kernel: [1, 1], groups: 1, values: &vec![100; k * n], bias: None };
     let packed = PackedConv2dU8::new(&weights).map_err(|e| Error::network(e.to_string()))?;
-    let dims = Conv2dDims {
-        batch: 1,
-        in_h: 1,
-        in_w: m,
-        in_c: k,
-        out_h: 1,
-        out_w: m,
-        out_c: n,
-        kernel: [1, 1],
-        stride: [1, 1],
-        dilation: [1, 1],
-        pad_top: 0,
-        pad_left: 0,
-        groups: 1,
-    };
+    let dims = Conv2dDims::product(m, k, n);
     let (input, mut output) = (vec![3_u8; m * k], vec![0_u8; m * n]);
     let requantize = Requantize { multipliers: &[1e-4], zero_point: 128, min: 0, max: 255 };
     alone(|| fastest(|| packed.run(isa, &dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(&requantize, &mut output))))

@@ -64,21 +64,7 @@ impl PackedMatrix {
         let Self { k, n, ref weights } = *self;
         expect_len("left side of a matrix product", input.len(), elements("left side of a matrix product", &[m, k])?)?;
         expect_len("matrix product", output.len(), elements("matrix product", &[m, n])?)?;
-        let dims = Conv2dDims {
-            batch: 1,
-            in_h: 1,
-            in_w: m,
-            in_c: k,
-            out_h: 1,
-            out_w: m,
-            out_c: n,
-            kernel: [1, 1],
-            stride: [1, 1],
-            dilation: [1, 1],
-            pad_top: 0,
-            pad_left: 0,
-            groups: 1,
-        };
+        let dims = Conv2dDims::product(m, k, n);
         if m > 0 {
             weights.run(isa, &dims, clamp, input, output);
         }

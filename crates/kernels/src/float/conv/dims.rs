@@ -37,6 +37,26 @@ pub struct Conv2dDims {
 }
 
 impl Conv2dDims {
+    /// A product of `m` rows of `k` elements with a matrix of `n` columns: a convolution of one pixel over an image of one
+    /// row.
+    pub fn product(m: usize, k: usize, n: usize) -> Self {
+        Self {
+            batch: 1,
+            in_h: 1,
+            in_w: m,
+            in_c: k,
+            out_h: 1,
+            out_w: m,
+            out_c: n,
+            kernel: [1, 1],
+            stride: [1, 1],
+            dilation: [1, 1],
+            pad_top: 0,
+            pad_left: 0,
+            groups: 1,
+        }
+    }
+
     /// The output size along one axis: `(in + pads - dilation * (kernel - 1) - 1) / stride + 1`, zero if the window does not fit.
     pub fn out_size(input: usize, kernel: usize, stride: usize, dilation: usize, pads: usize) -> usize {
         let window = kernel.saturating_sub(1).saturating_mul(dilation).saturating_add(1);

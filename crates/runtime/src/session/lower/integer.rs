@@ -118,21 +118,7 @@ fn one_row(rows: usize, k: usize, weights: &Weights, b: &Builder<'_>, integer: &
     let (Output::Integers { value, .. } | Output::Floats { value, .. }) = integer.output;
     let out_c = b.facts.shape(value).and_then(|s| s.last().copied()).ok_or_else(unplanned)?;
     debug_assert!(weights.factors.len() == out_c);
-    Ok(Conv2dDims {
-        batch: 1,
-        in_h: 1,
-        in_w: rows,
-        in_c: k,
-        out_h: 1,
-        out_w: rows,
-        out_c,
-        kernel: [1, 1],
-        stride: [1, 1],
-        dilation: [1, 1],
-        pad_top: 0,
-        pad_left: 0,
-        groups: 1,
-    })
+    Ok(Conv2dDims::product(rows, k, out_c))
 }
 
 /// Elements in other places.
