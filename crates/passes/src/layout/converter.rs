@@ -113,7 +113,9 @@ impl Converter {
                 None => value,
             }
         } else {
-            graph.apply(&name, transpose_op(perm.clone()), &[value])
+            let (source, perm) = self.untransposed(graph, value, perm);
+            let stays = perm.iter().enumerate().all(|(i, &p)| i == p);
+            graph.apply(&name, if stays { Op::Identity } else { transpose_op(perm) }, &[source])
         };
         let ty = graph.value(value).ty.clone();
         if !self.is_permuted(value) {
@@ -127,6 +129,19 @@ impl Converter {
         self.copies.insert(value, copy);
         self.copies.insert(copy, value);
         Ok(copy)
+    }
+
+    /// A permutation of a value as one of what the source's own transpose made that value of.
+    fn untransposed(&self, graph: &Graph, value: ValueId, perm: Vec<usize>) -> (ValueId, Vec<usize>) {
+        let transposed = || {
+            let node = graph.node(graph.producer(value)?);
+            let Op::Transpose(op) = &node.op else { return None };
+            Some((node.input(0)?, resolve_permutation(op.perm.as_deref(), perm.len()).ok()?))
+        };
+        match transposed().filter(|_| !self.is_permuted(value)) {
+            Some((source, first)) => (source, perm.iter().map(|&i| first[i]).collect()),
+            None => (value, perm),
+        }
     }
 
     fn require(&mut self, graph: &mut Graph, id: NodeId, index: usize, permuted: bool) -> Result<()> {

@@ -58,6 +58,8 @@ pub(in super::super) enum IntegerKernel {
     Quantize(OutputU8),
     /// `[x]`, integers to floats.
     Dequantize(Scaled),
+    /// `[x]`, from floats of `[batch, channels, pixels]` to `[batch, pixels, channels]`.
+    Interleave { dims: [usize; 3], to: OutputU8 },
     /// `[x]`, from `i8` as the caller has it.
     Hold,
     /// `[x]`
@@ -81,6 +83,7 @@ impl IntegerKernel {
             Self::Requantize { .. } => "requantize_u8",
             Self::Quantize(_) => "quantize_u8",
             Self::Dequantize(_) => "dequantize_u8",
+            Self::Interleave { .. } => "quantize_interleaved_u8",
             Self::Hold => "hold_i8",
             Self::Permute { .. } => "permute_u8",
             Self::Copy { .. } => "copy_u8",
@@ -154,6 +157,7 @@ impl IntegerKernel {
                 }
                 done
             }
+            Self::Interleave { dims, to } => kernels::quantize_interleaved_u8(isa, *dims, *to, &inputs.floats(0)?, output.bytes()),
             Self::Dequantize(from) => {
                 kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), inputs.bytes(0)?, output.floats())
             }

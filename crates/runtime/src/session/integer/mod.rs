@@ -134,7 +134,7 @@ impl Integers {
         // Integers that are only moved on the way to an integer operator are held before it, too.
         for &id in order.iter().rev() {
             let node = graph.node(id);
-            let moves = matches!(node.op, Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Transpose(_));
+            let moves = matches!(node.op, Op::Identity | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Transpose(_));
             if moves
                 && let (Some(x), Some(y)) = (node.input(0), node.outputs.first())
                 && all.held[y.index()]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fewbit_ir::axis::resolve_axis;
+use fewbit_ir::axis::{resolve_axis, resolve_permutation};
 use fewbit_ir::op::{DequantizeLinear, PoolKind, QuantizeLinear};
 use fewbit_ir::{Node, NodeId, Op, ValueId};
 use fewbit_kernels::Conv2dDims;
@@ -217,10 +217,35 @@ pub(super) fn quantize(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Quantiz
     if b.float_shape(x).is_none() {
         return Ok(false);
     }
+    let interleaved = interleaved(b, output)?;
     let x = b.slot(x)?;
+    let (kernel, output) = match interleaved {
+        Some((transpose, output, dims)) => {
+            b.absorb(transpose);
+            (IntegerKernel::Interleave { dims, to: scaled.output() }, output)
+        }
+        None => (IntegerKernel::Quantize(scaled.output()), output),
+    };
     let y = b.held_output(output)?;
-    b.emit(id, Kernel::Integer(IntegerKernel::Quantize(scaled.output())), vec![Some(x)], vec![y]);
+    b.emit(id, Kernel::Integer(kernel), vec![Some(x)], vec![y]);
     Ok(true)
+}
+
+/// The transpose of held integers to channels last that is all that happens to them: the node, its output, and the
+/// transposed tensor as batch, channels and pixels.
+fn interleaved(b: &Builder<'_>, value: ValueId) -> Result<Option<(NodeId, ValueId, [usize; 3])>> {
+    let ([only], false, Some(shape)) = (b.program.uses[value.index()].as_slice(), b.is_kept(value), b.facts.shape(value)) else {
+        return Ok(None);
+    };
+    let node = b.program.graph.node(only.node);
+    let Op::Transpose(op) = &node.op else { return Ok(None) };
+    let output = node.outputs[0];
+    let permutation = resolve_permutation(op.perm.as_deref(), shape.len())?;
+    let last = permutation.iter().copied().eq(std::iter::once(0).chain(2..shape.len()).chain([1]));
+    if !last || !b.program.integers.is_held(output) || b.program.integers.is_claimed(only.node) {
+        return Ok(None);
+    }
+    Ok(Some((only.node, output, [shape[0], shape[1], shape[2..].iter().product()])))
 }
 
 /// The one scale of a quantizer or dequantizer whose integers are held.
