@@ -26,7 +26,7 @@ pub(crate) enum Behavior {
 pub(crate) fn behavior(op: &Op) -> Behavior {
     use Behavior::{Axes, Broadcast, Elementwise, Fixed, Reshape, Spatial, Transpose};
     match op {
-        Op::Conv(op) | Op::ConvInteger(op) | Op::QLinearConv(op) => Spatial(op.layout),
+        Op::Conv(op) | Op::ConvInteger(op) => Spatial(op.layout),
         Op::ConvTranspose(op) => Spatial(op.layout),
         Op::Pool(op) => Spatial(op.layout),
         Op::GlobalPool(op) => Spatial(op.layout),
@@ -76,7 +76,6 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
         | Op::NonZero
         | Op::Trilu(_)
         | Op::DynamicQuantizeLinear
-        | Op::QLinearMatMul
         | Op::MatMulInteger
         | Op::If(_)
         | Op::Loop(_)
@@ -87,7 +86,7 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
 /// Gives a spatial operator another layout.
 pub(crate) fn set_layout(op: &mut Op, to: Layout) {
     match op {
-        Op::Conv(op) | Op::ConvInteger(op) | Op::QLinearConv(op) => op.layout = to,
+        Op::Conv(op) | Op::ConvInteger(op) => op.layout = to,
         Op::ConvTranspose(op) => op.layout = to,
         Op::Pool(op) => op.layout = to,
         Op::GlobalPool(op) => op.layout = to,

@@ -140,8 +140,6 @@ fn apply(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         Op::QuantizeLinear(op) => quantization::quantize(*op, call),
         Op::DequantizeLinear(op) => quantization::dequantize(*op, call),
         Op::DynamicQuantizeLinear => return exactly(call, quantization::dynamic_quantize(call.need(0)?)?),
-        Op::QLinearConv(op) => integer::qlinear_conv(op, call),
-        Op::QLinearMatMul => integer::qlinear_matmul(call),
         Op::ConvInteger(op) => integer::conv_integer(op, call),
         Op::MatMulInteger => integer::matmul_integer(call),
 
