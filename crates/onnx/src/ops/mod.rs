@@ -223,7 +223,7 @@ const MICROSOFT_ROWS: &[Row] = &[
     row("QLinearMul", (2, 8), 1, qlinear::read_binary),
     row("QLinearReduceMean", (2, 5), 1, qlinear::read_mean),
     row("QLinearSigmoid", (2, 5), 1, qlinear::read_one),
-    row("QLinearSoftmax", (2, 5), 1, qlinear::read_one),
+    row("QLinearSoftmax", (2, 5), 1, qlinear::read_softmax),
     row("QLinearWhere", (3, 9), 1, qlinear::read_where),
     row("QuantizeLinear", (2, 3), 1, quantize::read_quantize),
     row("QuickGelu", (1, 1), 1, activation::read),

@@ -3,11 +3,11 @@
 //! They are read as what they mean: dequantizers, the real operator, a quantizer. So there is one form of a quantized
 //! network, and it is written as QDQ.
 
-use fewbit_ir::op::{Arithmetic, Binary, Concat, DequantizeLinear, Gemm, MatMul, QuantizeLinear, Reduce, ReduceKind, Softmax, Unary};
+use fewbit_ir::op::{Arithmetic, Binary, Concat, DequantizeLinear, Gemm, MatMul, QuantizeLinear, Reduce, ReduceKind, Unary};
 use fewbit_ir::{Op, ValueId};
 use fewbit_tensor::{DType, Tensor};
 
-use super::{conv, matrix, pool};
+use super::{conv, matrix, pool, softmax};
 use crate::read::{Mapped, NodeIn};
 use crate::{Error, Result};
 
@@ -45,15 +45,6 @@ pub(super) fn read_one(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
     let op = match n.op_type() {
         "QLinearSigmoid" => Unary::Sigmoid.into(),
         "QLinearLeakyRelu" => Unary::LeakyRelu { alpha: n.attributes.float_or("alpha", 0.01)? }.into(),
-        "QLinearSoftmax" => {
-            // The attribute says which opset's softmax is meant: before 13 it flattens the axes from `axis` on.
-            let (axis, opset) = (n.attributes.int_or("axis", -1)?, n.attributes.int_or("opset", 13)?);
-            let last = axis == -1 || n.rank(0).is_some_and(|rank| i64::try_from(rank).is_ok_and(|rank| axis == rank.saturating_sub(1)));
-            if opset < 13 && !last {
-                return Ok(Mapped::Custom("it flattens axes as softmax did before opset 13".into()));
-            }
-            Op::Softmax(Softmax { axis })
-        }
         _ => match pool::read_qlinear(n)? {
             Mapped::Op(op) => op,
             other => return Ok(other),
@@ -61,6 +52,21 @@ pub(super) fn read_one(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
     };
     let x = dequantized(n, 0, "x", 0)?;
     quantized(n, op, &[x], [3, 4])
+}
+
+/// `[x, scale, zero point?, scale, zero point?]`; an attribute says which opset's softmax is meant.
+pub(super) fn read_softmax(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
+    let opset = n.attributes.int_or("opset", 13)?;
+    let x = dequantized(n, 0, "x", 0)?;
+    let result = [n.input(3), n.input(4)];
+    n.inputs = vec![Some(x)];
+    let op = match softmax::read_of(n, opset)? {
+        Mapped::Op(op) => op,
+        other => return Ok(other),
+    };
+    let operands: Vec<ValueId> = n.inputs.drain(..).flatten().collect();
+    n.inputs.extend(result);
+    quantized(n, op, &operands, [0, 1])
 }
 
 /// `[x, scale, zero point?, scale, zero point?]`

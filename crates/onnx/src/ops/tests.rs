@@ -252,10 +252,7 @@ fn quantized_operators_are_read_as_what_they_mean() {
     }
     assert!(read("y = com.microsoft.QGemm (a, s, z, w, t, zi)").ends_with("(y_a, y_b)"));
     assert!(read("y = com.microsoft.MatMulIntegerToFloat (a, w, s, t, z, zi)").contains("MatMul"));
-    for kept in [
-        r#"y = com.microsoft.QLinearAveragePool {"kernel_shape": [2, 2], "channels_last": 1} (x, s, z, t, z)"#,
-        r#"y = com.microsoft.QLinearSoftmax {"axis": 2, "opset": 11} (x, s, z, t, z)"#,
-    ] {
-        assert!(read(kept).contains("com.microsoft"), "{}", read(kept));
-    }
+    assert!(read(r#"y = com.microsoft.QLinearSoftmax {"axis": 2, "opset": 11} (x, s, z, t, z)"#).contains("Flatten"));
+    let kept = r#"y = com.microsoft.QLinearAveragePool {"kernel_shape": [2, 2], "channels_last": 1} (x, s, z, t, z)"#;
+    assert!(read(kept).contains("com.microsoft"), "{}", read(kept));
 }

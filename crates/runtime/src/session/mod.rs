@@ -47,6 +47,7 @@ mod builder;
 mod compile;
 mod copy;
 mod describe;
+mod determined;
 mod execute;
 mod facts;
 mod fake_quantize;

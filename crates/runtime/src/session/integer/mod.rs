@@ -4,7 +4,8 @@
 //! integers (or is the float end of a convolution), each with packed weights and the numbers of its kernel. The nodes
 //! around such an operator, its activation and its quantizer, have no step of their own.
 //!
-//! What has no integer form computes in floats between a dequantizer and a quantizer, as the graph says.
+//! What has no integer form computes in floats between a dequantizer and a quantizer, as the graph says; so does what has
+//! no shape before data are seen.
 //!
 //! Integers are held as `u8`: of `i8` values as their numbers plus 128, zero points with them, so that there is one
 //! family of kernels. Sums are exact; what is not, each kernel states in `fewbit-kernels`. Requantization multiplies by a
@@ -25,6 +26,7 @@ use rayon::prelude::*;
 
 pub(super) use kernel::{IntegerKernel, Scaled, Sums};
 
+use super::determined::Determined;
 use crate::Result;
 
 /// The integer operators of a graph.
@@ -126,8 +128,11 @@ impl Integers {
         // Packing weights takes the time; what a node is depends on no other's answer.
         let found: Vec<Result<Option<IntegerNode>>> =
             order.par_iter().map(|id| find::integer_node(graph, uses, *id).map_err(|e| e.at(graph.node(*id)))).collect();
+        let determined = Determined::new(graph, order);
         for (&id, node) in order.iter().zip(found) {
-            if let (Some(node), false) = (node?, all.absorbed[id.index()]) {
+            if let (Some(node), false) = (node?, all.absorbed[id.index()])
+                && graph.node(id).outputs.iter().all(|v| determined.shape(*v))
+            {
                 all.claim(graph, id, node);
             }
         }
@@ -139,6 +144,7 @@ impl Integers {
                 && let (Some(x), Some(y)) = (node.input(0), node.outputs.first())
                 && all.held[y.index()]
                 && graph.constant(x).is_none()
+                && determined.shape(*y)
             {
                 all.held[x.index()] = true;
             }
