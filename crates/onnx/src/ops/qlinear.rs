@@ -103,7 +103,7 @@ pub(super) fn read_gemm(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
         Mapped::Op(Op::Gemm(op)) => Gemm { beta: 1.0, ..op },
         other => return Ok(other),
     };
-    let columns = if op.trans_b { 0 } else { 1 };
+    let columns = i64::from(!op.trans_b);
     let mut operands = vec![dequantized(n, 0, "a", 0)?, dequantized(n, 3, "b", columns)?];
     if n.input(6).is_some() {
         operands.push(bias(n, 6, [1, 4], op.alpha)?);

@@ -242,7 +242,7 @@ fn quantized_operators_are_read_as_what_they_mean() {
         (r#"y = com.microsoft.QLinearGlobalAveragePool {"channels_last": 0} (x, s, z, t, z)"#, ["GlobalPool", "Average"]),
         (r#"y = com.microsoft.QLinearReduceMean {"axes": [2, 3]} (x, s, z, t, z)"#, ["Reduce", "(y_x, y_axes)"]),
         (r#"y = com.microsoft.QLinearConcat {"axis": 1} (s, z, a, s, z, a, t, z)"#, ["Concat", "(y_x2, y_x5)"]),
-        (r#"y = com.microsoft.QGemm (a, s, z, w, t, zi, bias, s, z)"#, ["Gemm", "(y_a, y_b, y_bias)"]),
+        ("y = com.microsoft.QGemm (a, s, z, w, t, zi, bias, s, z)", ["Gemm", "(y_a, y_b, y_bias)"]),
     ] {
         let text = read(node);
         let lines: Vec<&str> = text.lines().collect();

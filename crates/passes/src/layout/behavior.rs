@@ -35,7 +35,7 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
         Op::Lrn(op) => Spatial(op.layout),
         Op::DepthToSpace(op) => Spatial(op.layout),
         Op::SpaceToDepth(op) => Spatial(op.layout),
-        Op::Unary(_) | Op::Clip | Op::Cast(_) | Op::Identity | Op::Dropout => Elementwise,
+        Op::Unary(_) | Op::Clip | Op::Cast(_) | Op::Identity | Op::Dropout | Op::DynamicQuantizeLinear => Elementwise,
         Op::Binary(_) | Op::Variadic(_) | Op::PRelu | Op::Where => Broadcast,
         Op::QuantizeLinear(_)
         | Op::DequantizeLinear(_)
@@ -75,7 +75,6 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
         | Op::OneHot(_)
         | Op::NonZero
         | Op::Trilu(_)
-        | Op::DynamicQuantizeLinear
         | Op::MatMulInteger
         | Op::If(_)
         | Op::Loop(_)

@@ -56,6 +56,8 @@ mod interpret;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use quantization::dynamic_parameters;
+
 use fewbit_ir::Op;
 use fewbit_tensor::Tensor;
 

@@ -4,7 +4,7 @@
 //! packed. A constant that only packed weights need is let go of, unless shapes may depend on data: then a node may have
 //! to be evaluated after all.
 
-use fewbit_ir::{Definition, Graph, NodeId, Op, Use, ValueId};
+use fewbit_ir::{Definition, Graph, NodeId, Use, ValueId};
 use fewbit_kernels::Isa;
 use fewbit_tensor::{DType, Tensor};
 
@@ -37,7 +37,9 @@ impl Program {
         let mut graph = graph.clone();
         let integers = match arithmetic {
             Arithmetic::Float => Integers::default(),
-            Arithmetic::Integer => Integers::new(&graph, &graph.topological_order()?, &graph.uses())?,
+            Arithmetic::Integer | Arithmetic::Dynamic => {
+                Integers::new(&graph, &graph.topological_order()?, &graph.uses(), arithmetic == Arithmetic::Dynamic)?
+            }
         };
         let order = fold_constants(&mut graph, &integers)?;
         let uses = graph.uses();
