@@ -8,14 +8,20 @@
 //! | `portable` | every tier's reference |
 //! | `avx2` | tiles of eight rows: the sums by class of entry, the requantization |
 //! | `vnni` | the sums of such tiles, all entries alike |
+//! | `neon` | tiles of eight rows, the sums of three tiers |
+//! | `wasm` | tiles of three rows |
 //!
-//! To add a tier: a file, and its line in `Tiles::run` or `avx2::run`.
+//! To add a tier: a file, and its line in `Tiles::run`, `neon::run` or `avx2::run`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 use super::panels::{Entries, Panel, QUAD};
 use crate::integer::Placement;
@@ -66,6 +72,15 @@ impl<F: Finish> Tiles<'_, F> {
         if let Some(avx2) = isa.avx2() {
             // SAFETY: the tokens prove the instructions; offsets are those of whole quads within a row, and the rows were checked.
             return unsafe { avx2::run(avx2, isa.tier(), self) };
+        }
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        if let Some(neon) = isa.neon() {
+            // SAFETY: the tokens prove the instructions; the rows were checked.
+            return unsafe { neon::run(neon, isa.tier(), self) };
+        }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        if let Some(simd) = isa.simd128() {
+            return wasm::run(simd, self);
         }
         portable::run(isa, self);
     }
