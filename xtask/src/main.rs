@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
+mod cross;
 mod demo;
 mod fuzz;
 mod latency;
@@ -32,6 +33,8 @@ enum Task {
     Setup,
     /// Runs every test, with conformance and cross-checks in ONNX Runtime and LiteRT, and fuzzes the readers a little
     Test,
+    /// Runs the kernels' tests for aarch64 and WebAssembly in emulators, as far as these and the compilers are installed
+    Cross,
     /// Quantizes MobileNetV2 for both runtimes and compares
     Demo {
         /// Use the small network of the repository
@@ -67,6 +70,7 @@ fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Setup => python::environment().map(|_| ()),
         Task::Test => test(),
+        Task::Cross => cross::cross(cross::Extent::Machines),
         Task::Demo { offline } => demo::demo(offline),
         Task::LatencyServer { model, threads, npz } => latency::serve(&model, threads, npz.as_ref()),
         Task::Fuzz { executions, reader, seed } => fuzz::fuzz(executions, reader.as_deref(), seed),
@@ -80,5 +84,6 @@ fn test() -> Result<()> {
     cargo.current_dir(python::root()).args(["test", "--workspace", "--release"]);
     cargo.env("FEWBIT_ONNX_TESTS", conformance).env("FEWBIT_PYTHON", python);
     python::run(&mut cargo)?;
+    cross::cross(cross::Extent::Tiers)?;
     fuzz::fuzz(2_000, None, 7)
 }

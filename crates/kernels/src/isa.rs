@@ -1,17 +1,24 @@
 //! The SIMD tier, chosen at run time.
 //!
-//! In: what the processor reports and the environment variable `FEWBIT_ISA` (`scalar`, `avx2`, `avx-vnni`, `avx512-vnni`).
+//! In: what the processor reports and the environment variable `FEWBIT_ISA`, which takes the name of a tier.
 //! Out: an [`Isa`], a token that a tier's instructions may be executed. Kernels take it as a parameter.
+//!
+//! WebAssembly cannot be asked what it executes: a module with `simd128` instructions loads or it does not. There the tier
+//! is there if the crate was compiled with that target feature.
 //!
 //! Most kernels are written once, as plain Rust that vectorizes, and run inside [`Isa::run`], which compiles them
 //! once per tier; all tiers then perform the same operations in the same order and agree bit for bit.
 //!
-//! To add a tier: a variant of [`Tier`], its detection in [`Isa::supported`], its arm in [`Isa::run`], and an
-//! implementation of the vector type in `simd`.
+//! To add a tier: a variant of [`Tier`] and its name, its detection in [`Isa::supported`], its arms in [`Isa::run`] and
+//! [`Isa::vectorize`], and an implementation of the vector type in `simd`.
 
 use crate::error::{Error, Result};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::avx2::Avx2;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+use crate::simd::neon::Neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use crate::simd::wasm::Simd128;
 use crate::simd::{Kernel, Portable};
 
 /// The instruction set that kernels are compiled for.
@@ -26,6 +33,14 @@ pub enum Tier {
     AvxVnni,
     /// Those and the same dot products, encoded as AVX-512: Ice Lake, Zen 4.
     Avx512Vnni,
+    /// NEON on aarch64, in kernels laid out by hand: every processor of that architecture.
+    Neon,
+    /// Those and dot products of bytes of the same sign: Cortex-A55 and A76, Neoverse N1, Apple A11.
+    DotProd,
+    /// Those and products of matrices of unsigned by signed bytes: Cortex-A510 and A710, Neoverse V1, Apple A15.
+    I8mm,
+    /// SIMD128 on wasm32, if compiled with it.
+    Simd128,
 }
 
 /// Proof that this processor executes a [`Tier`].
@@ -61,6 +76,17 @@ impl Isa {
 
     /// Every tier that this processor executes, the slowest first.
     pub fn supported() -> &'static [Self] {
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            let dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
+            return match (dotprod, std::arch::is_aarch64_feature_detected!("i8mm")) {
+                (false, _) => &[Self(Tier::Scalar), Self(Tier::Neon)],
+                (true, false) => &[Self(Tier::Scalar), Self(Tier::Neon), Self(Tier::DotProd)],
+                (true, true) => &[Self(Tier::Scalar), Self(Tier::Neon), Self(Tier::DotProd), Self(Tier::I8mm)],
+            };
+        }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        return &[Self(Tier::Scalar), Self(Tier::Simd128)];
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
             let avx = std::arch::is_x86_feature_detected!("avxvnni");
@@ -72,10 +98,11 @@ impl Isa {
                 (true, true) => &[Self(Tier::Scalar), Self(Tier::Avx2), Self(Tier::AvxVnni), Self(Tier::Avx512Vnni)],
             };
         }
+        #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
         &[Self(Tier::Scalar)]
     }
 
-    /// The supported tier with this name (`scalar`, `avx2`, `avx-vnni`, `avx512-vnni`).
+    /// The supported tier with this [name](Self::name).
     pub fn named(name: &str) -> Option<Self> {
         Self::supported().iter().copied().find(|isa| isa.name() == name)
     }
@@ -92,10 +119,16 @@ impl Isa {
             Tier::Avx2 => "avx2",
             Tier::AvxVnni => "avx-vnni",
             Tier::Avx512Vnni => "avx512-vnni",
+            Tier::Neon => "neon",
+            Tier::DotProd => "dotprod",
+            Tier::I8mm => "i8mm",
+            Tier::Simd128 => "simd128",
         }
     }
 
     /// Runs `body` compiled for this tier. `body` and what it calls must be `#[inline(always)]`.
+    ///
+    /// Only x86-64 has tiers whose vectors exceed those that the compile target guarantees.
     #[inline(always)]
     pub(crate) fn run<R>(self, body: impl FnOnce() -> R) -> R {
         #[cfg(target_arch = "x86_64")]
@@ -118,6 +151,21 @@ impl Isa {
         (self.0 >= Tier::Avx2).then(|| unsafe { Avx2::new() })
     }
 
+    /// The token of NEON's own kernels, if this tier has its instructions.
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    #[inline(always)]
+    pub(crate) fn neon(self) -> Option<Neon> {
+        // SAFETY: an `Isa` with such a tier is only made after detecting NEON.
+        (self.0 != Tier::Scalar).then(|| unsafe { Neon::new() })
+    }
+
+    /// The token of SIMD128's own kernels, if this is that tier.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    #[inline(always)]
+    pub(crate) fn simd128(self) -> Option<Simd128> {
+        (self.0 == Tier::Simd128).then_some(Simd128)
+    }
+
     /// Runs `kernel` with this tier's vectors.
     #[inline(always)]
     pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -127,6 +175,14 @@ impl Isa {
                 #[inline(always)]
                 || kernel.run(simd),
             );
+        }
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        if let Some(simd) = self.neon() {
+            return kernel.run(simd);
+        }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        if let Some(simd) = self.simd128() {
+            return kernel.run(simd);
         }
         kernel.run(Portable)
     }
@@ -144,5 +200,9 @@ mod tests {
         assert_eq!(Isa::named("mmx"), None);
         assert!(Isa::supported().contains(&Isa::best()));
         assert_eq!(Isa::supported()[0], Isa::SCALAR);
+        // Set by those who know the processor.
+        if let Ok(expect) = std::env::var("FEWBIT_TIERS") {
+            assert_eq!(Isa::supported().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(" "), expect);
+        }
     }
 }

@@ -57,7 +57,7 @@ pub fn reduce(isa: Isa, op: Reduce, dims: &ReduceDims, input: &[f32], output: &m
     if output.is_empty() {
         return Ok(());
     }
-    if dims.axis > 1 << 53 {
+    if dims.axis as u64 > 1 << 53 {
         return Err(Error::dims(format!("reduction: an axis of {} elements is too long", dims.axis)));
     }
     let job = Job { isa, dims: *dims, input, output };

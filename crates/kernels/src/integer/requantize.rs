@@ -122,11 +122,13 @@ pub(super) trait Finish: Copy + Send + Sync {
     fn factors<const V: usize>(&self, first: usize, channels: usize) -> Factors<V>;
 
     /// The requantization, if it is one, and [`Self::bytes`].
+    #[cfg(target_arch = "x86_64")]
     fn requantizes(&self) -> Option<&Requantize<'_>> {
         None
     }
 
     /// The output of a requantization.
+    #[cfg(target_arch = "x86_64")]
     fn bytes(_: &mut [Self::Output]) -> &mut [u8] {
         &mut []
     }
@@ -142,6 +144,7 @@ pub(super) struct Factors<const V: usize> {
     bias: [[f32; WIDTH]; V],
 }
 
+#[cfg(target_arch = "x86_64")]
 impl<const V: usize> Factors<V> {
     pub(super) fn scales(&self) -> &[[f32; WIDTH]; V] {
         &self.scales
@@ -162,10 +165,12 @@ fn vectors<const V: usize>(numbers: &[f32], first: usize, len: usize) -> [[f32; 
 impl Finish for Requantize<'_> {
     type Output = u8;
 
+    #[cfg(target_arch = "x86_64")]
     fn requantizes(&self) -> Option<&Requantize<'_>> {
         Some(self)
     }
 
+    #[cfg(target_arch = "x86_64")]
     fn bytes(output: &mut [u8]) -> &mut [u8] {
         output
     }

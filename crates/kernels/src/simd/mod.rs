@@ -8,7 +8,11 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 mod integers;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+pub(crate) mod neon;
 mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+pub(crate) mod wasm;
 
 pub(crate) use integers::{Integers, Limits};
 pub(crate) use portable::Portable;

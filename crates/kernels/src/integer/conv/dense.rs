@@ -47,6 +47,10 @@ impl Dense {
             Tier::Avx2 if wide > 0 => "dense, mostly pairs of bytes (vpmaddubsw)",
             Tier::Avx2 if fours > twos + ones => "dense, pairs of bytes summed in 16 bits (vpmaddubsw, vpaddw)",
             Tier::Avx2 => "dense, pairs of bytes (vpmaddubsw)",
+            Tier::I8mm => "dense, matrices of bytes (usmmla)",
+            Tier::DotProd => "dense, quads of bytes (sdot)",
+            Tier::Neon => "dense, 16 bits (smlal)",
+            Tier::Simd128 => "dense, pairs of 16 bits (i32x4.dot_i16x8_s)",
             Tier::Scalar => "dense, scalar",
         }
     }

@@ -87,6 +87,12 @@ impl Panel {
         let zero = i32::from(zero_point);
         std::array::from_fn(|c| self.bias[c].wrapping_sub(zero.wrapping_mul(self.totals[c])))
     }
+
+    /// What sums begin with instead of `start` if `offset` is taken from every input.
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    pub(super) fn shifted(&self, start: [i32; WIDTH], offset: i32) -> [i32; WIDTH] {
+        std::array::from_fn(|c| start[c].wrapping_add(offset.wrapping_mul(self.totals[c])))
+    }
 }
 
 /// Packed weights of all groups, which are cut alike.
@@ -136,9 +142,9 @@ impl Panels {
             for pair in (0..out_group).step_by(2 * WIDTH) {
                 let panels: Vec<(usize, Vec<Quad>)> =
                     (pair..out_group).step_by(WIDTH).take(2).map(|first| (first, quads_of(first).collect())).collect();
-                let mut classes: Vec<[Vec<&Quad>; 4]> = panels.iter().map(|(_, quads)| classify(quads)).collect();
+                let mut classes: Vec<[Vec<&Quad>; 4]> = panels.iter().map(|(_, quads)| if cfg!(target_arch = "x86_64") { classify(quads) } else { alike(quads) }).collect();
                 if classes.len() == 2 && cost(&classes[0]) + cost(&classes[1]) > cost_together(quads) {
-                    classes = panels.iter().map(|(_, quads)| [vec![], vec![], vec![], quads.iter().collect()]).collect();
+                    classes = panels.iter().map(|(_, quads)| alike(quads)).collect();
                 }
                 for ((first, _), classes) in panels.iter().zip(&classes) {
                     for quad in classes.iter().flatten() {
@@ -220,6 +226,11 @@ impl Quad {
     fn fits(&self, with: &[[u16; 2]; 2 * WIDTH]) -> bool {
         self.loads.as_flattened().iter().zip(with.as_flattened()).all(|(a, b)| a + b <= FULL)
     }
+}
+
+/// All quads as they lie in a row, for processors whose products of bytes are exact whatever the weights.
+fn alike(quads: &[Quad]) -> [Vec<&Quad>; 4] {
+    [Vec::new(), Vec::new(), Vec::new(), quads.iter().collect()]
 }
 
 /// Neighbouring quads that are searched for such that go together: more find few more, and far quads lie in other cache lines.

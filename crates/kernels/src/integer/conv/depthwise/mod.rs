@@ -73,6 +73,8 @@ impl Depthwise {
                 "depthwise, pairs of 16 bits in blocks of 32 channels (vpmaddwd)"
             }
             Tier::Avx2 | Tier::AvxVnni | Tier::Avx512Vnni => "depthwise, pairs of 16 bits (vpmaddwd)",
+            Tier::Neon | Tier::DotProd | Tier::I8mm => "depthwise, 16 bits (smlal)",
+            Tier::Simd128 => "depthwise, pairs of 16 bits (i32x4.dot_i16x8_s)",
             Tier::Scalar => "depthwise, scalar",
         }
     }

@@ -73,7 +73,7 @@ impl Job<'_> {
             match tier {
                 Tier::AvxVnni => vnni::avx(self, at, tiles),
                 Tier::Avx512Vnni => vnni::avx512(self, at, tiles),
-                Tier::Scalar | Tier::Avx2 => self.accumulate(at, tiles),
+                _ => self.accumulate(at, tiles),
             }
         }
     }

@@ -9,16 +9,22 @@
 //! | `avx2` | tiles of eight rows: the sums by class of entry, the requantization |
 //! | `double` | tiles of four rows of two panels, on AVX2's own tier |
 //! | `vnni` | the sums of such tiles, all entries alike |
+//! | `neon` | tiles of eight rows, the sums of three tiers |
+//! | `wasm` | tiles of three rows |
 //!
-//! To add a tier: a file, and its line in `Tiles::run` or `avx2::run`.
+//! To add a tier: a file, and its line in `Tiles::run`, `neon::run` or `avx2::run`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod double;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 use super::panels::{Entries, Panel, QUAD};
 use crate::integer::Placement;
@@ -113,6 +119,15 @@ impl<F: Finish> Tiles<'_, F> {
         if let Some(avx2) = isa.avx2() {
             // SAFETY: the tokens prove the instructions; offsets are those of whole quads within a row, and the rows were checked.
             return unsafe { avx2::run(avx2, isa.tier(), self) };
+        }
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        if let Some(neon) = isa.neon() {
+            // SAFETY: the tokens prove the instructions; the rows were checked.
+            return unsafe { neon::run(neon, isa.tier(), self) };
+        }
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        if let Some(simd) = isa.simd128() {
+            return wasm::run(simd, self);
         }
         portable::run(isa, self);
     }
