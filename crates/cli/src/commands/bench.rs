@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use fewbit::Network;
 use fewbit::bench::{Benchmark, bench, made_up};
 use fewbit::inspect::inspect;
 use fewbit::report::peak_memory;
-use fewbit::Network;
 use serde::Serialize;
 
 use crate::Outcome;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use fewbit::Network;
 use fewbit::answers::run_samples;
 use fewbit::write_file::{check_output, write_file};
-use fewbit::Network;
 
 use crate::Outcome;
 use crate::flags::{ArithmeticFlags, NetworkFlags, OverwriteFlags, PreprocessFlags, data_args};

@@ -49,7 +49,8 @@ impl Finder<'_> {
             return Ok(None);
         };
         let scales = weight.scales.to_vec();
-        let after = After { value: self.node.outputs[0], clamp: self.node.op.activation().unwrap_or(Clamp::NONE), bias, absorbed: Vec::new() };
+        let after =
+            After { value: self.node.outputs[0], clamp: self.node.op.activation().unwrap_or(Clamp::NONE), bias, absorbed: Vec::new() };
         self.dynamic(input, &weight, (&form, k), scales, after)
     }
 
