@@ -16,12 +16,27 @@
 //! | integer | [`PackedConv2dU8`], [`PackedConvTranspose2dU8`], [`PackedConv2dI16`], [`matmul_u8`], [`binary_u8`], [`requantize_u8`], [`lookup_u8`], [`max_pool2d_u8`], [`average_pool2d_u8`], [`global_average_pool_u8`], [`softmax_u8`], [`layer_norm_u8`] |
 //! | calibration | [`scan_range`], [`BitHistogram`] |
 //!
+//! # Tiers
+//!
+//! [`Isa::detect`] chooses the best at run time; `FEWBIT_ISA` names another.
+//!
+//! | name | processors | floats | dense integer products | depthwise |
+//! |---|---|---|---|---|
+//! | `scalar` | all | what the compile target guarantees | the same | the same |
+//! | `avx2` | x86-64 with FMA | 8 by FMA | bytes where that is exact, else 16 bits | 16 bits |
+//! | `avx-vnni`, `avx512-vnni` | with dot products | as AVX2 | `vpdpbusd` | as AVX2 |
+//! | `neon` | aarch64 | 2 × 4 by `fmla` | `smlal` | `smlal` |
+//! | `dotprod` | with ARMv8.2's dot products | as NEON | `sdot` | as NEON |
+//! | `i8mm` | with ARMv8.6's matrix products | as NEON | `usmmla` | as NEON |
+//! | `simd128` | wasm32, compiled with `+simd128` | 2 × 4, multiplied and added | `i32x4.dot_i16x8_s` | the same |
+//!
 //! # What every kernel promises
 //!
 //! - **Same bits at any number of threads.** Kernels run inside the caller's rayon pool; work is cut by sizes alone.
 //! - **Same bits on every tier**: integer kernels are exact; all tiers perform the same fused multiply-adds in the same order. [`matmul`] is the
 //!   exception: it is the `gemm` crate's, which chooses its own instructions. WebAssembly has no fused multiply-add and
 //!   rounds twice.
+//!   It has no threads either: kernels run on the only one.
 //! - **No panic**: every length is checked, and contradictions are an [`Error`] that names the slice.
 //! - **No allocation per run**, but in [`matmul`] and [`permute()`].
 //! - Activations are fused as a [`Clamp`]; NaN passes through it.

@@ -7,7 +7,6 @@
 
 mod toolchain;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::python::root;
@@ -137,10 +136,10 @@ impl Machine {
         let option = if self.target == Target::Aarch64 { format!(" -cpu {}", self.option) } else { String::new() };
         cargo.env(format!("{variable}_RUNNER"), format!("{runner}{option}")).arg("--").args(self.tests);
         let output = cargo.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {cargo:?}"))?;
-        let output_text = String::from_utf8_lossy(&output.stdout);
-        ensure!(output.status.success(), "the kernels' tests fail on {}, {}:\n{output_text}", self.target.name(), self.name);
-        let passed = output_text.split("test result: ok. ").nth(1).and_then(|text| text.split(' ').next()?.parse().ok());
-        Ok(Outcome::Run(passed.with_context(|| format!("no number of tests in {output_text}"))?))
+        let text = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success(), "the kernels' tests fail on {}, {}:\n{text}", self.target.name(), self.name);
+        let passed = text.split("test result: ok. ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        Ok(Outcome::Run(passed.with_context(|| format!("no number of tests in {text}"))?))
     }
 }
 
@@ -151,16 +150,11 @@ fn runner(target: Target) -> std::result::Result<String, String> {
             .map(str::to_owned)
             .ok_or_else(|| "no qemu-aarch64; Debian: qemu-user-static".to_owned()),
         Target::Wasm32 if !starts("node") => Err("no Node.js".to_owned()),
-        Target::Wasm32 => Ok(format!("node --no-warnings {}", Path::new("xtask/src/cross/wasi.mjs").display())),
+        Target::Wasm32 => Ok(format!("node --no-warnings {}", root().join("xtask/src/cross/wasi.mjs").display())),
     }
 }
 
 /// Whether there is such a program.
 fn starts(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
-
-/// The first of these files that exists.
-fn first_file(candidates: &[&str]) -> Option<PathBuf> {
-    candidates.iter().map(PathBuf::from).find(|path| path.exists())
 }

@@ -1,9 +1,9 @@
 //! Compilers for other processors: the one that runs this, if rustup added the target to it, or Debian's.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use super::{first_file, starts};
+use super::starts;
 use anyhow::{Context, Result};
 
 /// What the kernels are compiled for.
@@ -50,8 +50,9 @@ pub(super) struct Toolchain {
     pub(super) flags: Vec<String>,
 }
 
-/// Where Debian's compiler is.
+/// Where Debian's compiler is, and its C library for WASI.
 const DEBIAN: &str = "/usr/bin/rustc";
+const WASI: &str = "/usr/lib/wasm32-wasi";
 
 /// The oldest compiler that knows the kernels' Rust.
 const OLDEST: [u32; 2] = [1, 95];
@@ -83,7 +84,6 @@ pub(super) fn find(target: Target) -> Result<std::result::Result<Toolchain, Stri
         }
         let has_library = library(rustc, target)?;
         let build_std = debian && target == Target::Wasm32 && !has_library;
-        let C { crt, linker } = C::find();
         match target {
             Target::Aarch64 if has_library => {
                 // Needs none of the target's shared libraries where it runs.
@@ -91,34 +91,20 @@ pub(super) fn find(target: Target) -> Result<std::result::Result<Toolchain, Stri
                 return Ok(Ok(Toolchain { debian, build_std, linker: Some("aarch64-linux-gnu-gcc"), flags }));
             }
             Target::Wasm32 if has_library => return Ok(Ok(Toolchain { debian, build_std, linker: None, flags: Vec::new() })),
-            Target::Wasm32 if debian && source(rustc)? => {
-                let (Some(crt), Some(linker)) = (crt, linker) else { continue };
-                let folder = crt.parent().unwrap_or(Path::new("/"));
+            Target::Wasm32 if build_std && source(rustc)? && Path::new(WASI).join("libc.a").exists() && starts("wasm-ld") => {
                 let flags = vec![
                     "-Clink-self-contained=no".to_owned(),
-                    format!("-Clink-arg={}", crt.display()),
+                    format!("-Clink-arg={WASI}/crt1-command.o"),
                     "-Clink-arg=--import-undefined".to_owned(),
-                    format!("-Lnative={}", folder.display()),
+                    format!("-Lnative={WASI}"),
                 ];
-                return Ok(Ok(Toolchain { debian, build_std, linker: Some(linker), flags }));
+                return Ok(Ok(Toolchain { debian, build_std, linker: Some("wasm-ld"), flags }));
             }
             _ => {}
         }
     }
     let [major, minor] = OLDEST;
     Ok(Err(format!("no Rust {major}.{minor} for {}; {}", target.triple(), target.advice())))
-}
-
-/// The C library for WASI and the linker, of Debian.
-struct C {
-    crt: Option<PathBuf>,
-    linker: Option<&'static str>,
-}
-
-impl C {
-    fn find() -> Self {
-        Self { crt: first_file(&["/usr/lib/wasm32-wasi/crt1-command.o"]), linker: starts("wasm-ld").then_some("wasm-ld") }
-    }
 }
 
 /// Whether a compiler is as new as the kernels need.

@@ -66,6 +66,7 @@ impl Depthwise {
         }
     }
 
+    #[cfg_attr(not(target_arch = "x86_64"), allow(clippy::unused_self, reason = "tells tiers of x86-64 apart"))]
     pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
         match isa.tier() {
             #[cfg(target_arch = "x86_64")]
