@@ -77,11 +77,12 @@ impl Converter {
 
     fn permute_outputs(&mut self, graph: &mut Graph, id: NodeId) {
         for output in graph.node(id).outputs.clone() {
-            if rank(graph, output) >= 3 {
-                self.permute_type(graph, output);
-            } else {
+            match graph.value(output).ty.as_ref().and_then(TensorType::rank) {
+                Some(3..) => self.permute_type(graph, output),
+                // Such as a scale that is an output, too: it has no order.
+                Some(_) => {}
                 // Of unknown rank or an unused output: declared by what made it.
-                self.set_permuted(output);
+                None => self.set_permuted(output),
             }
         }
     }
@@ -179,6 +180,13 @@ impl Converter {
             }
             Behavior::Spatial(_) | Behavior::Fixed => self.require_source_order(graph, id),
             Behavior::Elementwise => {
+                let integers = graph.node(id).outputs[0];
+                if matches!(graph.node(id).op, Op::DynamicQuantizeLinear) && !self.is_permuted(x) && self.reaches_spatial(graph, integers) {
+                    // Its scale and its zero point are the same in any order, so that the pattern behind it stays whole.
+                    self.require(graph, id, 0, true)?;
+                    self.permute_outputs(graph, id);
+                    return Ok(());
+                }
                 if self.is_permuted(x) {
                     self.permute_outputs(graph, id);
                 }
