@@ -23,23 +23,21 @@ pub(crate) fn layers(model: &Path, shapes: &[String], folder: &Path) -> Result<(
     let extension = model.extension().and_then(|e| e.to_str()).unwrap_or_default();
     std::fs::create_dir_all(folder)?;
     let mut seen = BTreeSet::new();
-    let mut names = String::new();
-    let mut count = 0_usize;
+    let mut names: Vec<String> = Vec::new();
     for id in network.graph().topological_order()? {
         let Some(layer) = Layer::of(network.graph(), id) else { continue };
         if !seen.insert(layer.kind.clone()) {
             continue;
         }
-        let stem = folder.join(format!("{count}"));
+        let stem = folder.join(names.len().to_string());
         let model = Model { graph: layer.graph.clone(), ..network.file.model.clone() };
         save(&model, network.file.format, &stem.with_extension(extension), Existing::Replace)
             .with_context(|| format!("layer '{}' cannot be written", layer.name))?;
         layer.run(&stem)?;
-        names += &format!("{}\n", layer.name);
-        count += 1;
+        names.push(layer.name);
     }
-    ensure!(count > 0, "{}: there is no integer layer", model.display());
-    std::fs::write(folder.join("names.txt"), names)?;
+    ensure!(!names.is_empty(), "{}: there is no integer layer", model.display());
+    std::fs::write(folder.join("names.txt"), names.join("\n"))?;
     let script = python::root().join("xtask/src/layers/compare.py");
     python::run(Command::new(python::environment()?).arg(script).arg(folder).arg(extension))
 }
