@@ -78,8 +78,7 @@ impl Dense {
             });
             return;
         }
-        // Whole tiles, and two pieces per thread: threads seldom run equally fast.
-        let pixels = pixels.div_ceil(2 * threads()).next_multiple_of(8);
+        let pixels = share_of(pixels, threads());
         for_each_chunk(output, pixels * dims.out_c, dims.macs(), |i, output| {
             let placement = Placement::Consecutive(dims.out_c);
             work.run(
@@ -88,6 +87,15 @@ impl Dense {
             );
         });
     }
+}
+
+/// Pixels of a piece: two pieces per thread and whole tiles, for threads seldom run equally fast; of a few pixels one piece each, and as
+/// even as can be.
+fn share_of(pixels: usize, threads: usize) -> usize {
+    const FEW: usize = 64;
+    let pieces = if pixels < FEW * threads { threads } else { 2 * threads };
+    let even = pixels.div_ceil(pieces);
+    if even < FEW { even } else { even.next_multiple_of(8) }
 }
 
 /// What all pieces of the work share.

@@ -84,8 +84,9 @@ impl Depthwise {
     pub(super) fn run<F: Finish>(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, finish: F, output: &mut [F::Output]) {
         let window = Window::of_convolution(dims);
         let line = dims.out_w * dims.out_c;
-        // Some lines at once, so that what is prepared for all of them counts little; several pieces per thread.
-        let lines = (dims.batch * dims.out_h).div_ceil(4 * threads());
+        // Some lines at once, so that what is prepared for all of them counts little; several pieces per thread, of a few lines one.
+        let (lines, threads) = (dims.batch * dims.out_h, threads());
+        let lines = lines.div_ceil(if lines < 16 * threads { threads } else { 4 * threads });
         for_each_chunk(output, lines * line, dims.macs(), |i, output| {
             let row = |at: usize| {
                 let at = i * lines + at;
