@@ -30,3 +30,8 @@ fn share<T: Send>(output: &mut [T], chunk: usize, body: &(dyn Fn(usize, &mut [T]
 pub(crate) fn threads() -> usize {
     rayon::current_num_threads()
 }
+
+/// Those that share work of so many operations, as [`for_each_chunk`] does.
+pub(crate) fn threads_for(operations: usize) -> usize {
+    if operations < SERIAL_OPERATIONS { 1 } else { rayon::current_num_threads() }
+}

@@ -11,7 +11,7 @@ use crate::float::conv::window::Window;
 use crate::integer::Placement;
 use crate::integer::requantize::{Finish, QuantizedU8};
 use crate::simd::{Kernel, Simd, WIDTH};
-use crate::threads::{for_each_chunk, threads};
+use crate::threads::{for_each_chunk, threads_for};
 use crate::{Conv2dDims, Isa, Tier};
 #[cfg(target_arch = "x86_64")]
 use {
@@ -27,6 +27,9 @@ pub(super) struct Dense {
 
 /// Elements of a block's rows, which lie on the stack and shall stay in the caches with the outputs.
 const BLOCK: usize = 16 * 1024;
+
+/// Bytes of weights that are read as often as one likes.
+const FEW: usize = 8 * 1024;
 
 /// Elements of the longest row that is multiplied by itself.
 const ROW: usize = 4 * 1024;
@@ -68,17 +71,18 @@ impl Dense {
     pub(super) fn run<F: Finish>(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, finish: F, output: &mut [F::Output]) {
         let window = Window::of_convolution(dims);
         let pixels = dims.batch * dims.out_h * dims.out_w;
+        let threads = threads_for(dims.macs());
         let work = Work { weights: &self.weights, window: &window, groups: dims.groups, input, finish };
         if pixels == 1 && dims.groups == 1 {
             // A single row: threads share the channels.
-            let channels = dims.out_c.div_ceil(threads()).next_multiple_of(WIDTH);
+            let channels = dims.out_c.div_ceil(threads).next_multiple_of(WIDTH);
             for_each_chunk(output, channels, dims.macs(), |i, output| {
                 let (channel, channels, placement) = (i * channels, output.len(), Placement::Consecutive(0));
                 work.run(isa, Piece { first: 0, pixels: 1, channel, channels, output, placement });
             });
             return;
         }
-        let pixels = share_of(pixels, threads());
+        let pixels = share_of(pixels, threads);
         for_each_chunk(output, pixels * dims.out_c, dims.macs(), |i, output| {
             let placement = Placement::Consecutive(dims.out_c);
             work.run(
@@ -92,10 +96,10 @@ impl Dense {
 /// Pixels of a piece: two pieces per thread and whole tiles, for threads seldom run equally fast; of a few pixels one piece each, and as
 /// even as can be.
 fn share_of(pixels: usize, threads: usize) -> usize {
-    const FEW: usize = 64;
-    let pieces = if pixels < FEW * threads { threads } else { 2 * threads };
+    const TILES: usize = 64;
+    let pieces = if threads == 1 || pixels < TILES * threads { threads } else { 2 * threads };
     let even = pixels.div_ceil(pieces);
-    if even < FEW { even } else { even.next_multiple_of(8) }
+    if even < TILES { even } else { even.next_multiple_of(8) }
 }
 
 /// What all pieces of the work share.
@@ -129,8 +133,10 @@ impl<F: Finish> Work<'_, F> {
             // SAFETY: the token proves AVX2 and FMA.
             return unsafe { self.row(avx2, piece) };
         }
-        let height = (BLOCK / row / 8 * 8).max(8).min(LONGEST / row).min(piece.pixels);
-        let wide = isa.tier() == Tier::Avx2 && self.weights.counts()[3] > 0;
+        // Where the weights stay in the first-level cache, more rows would only drive them out.
+        let most = if self.weights.bytes() <= FEW { 128 } else { BLOCK };
+        let height = (BLOCK / row / 8 * 8).clamp(8, most).min(LONGEST / row).min(piece.pixels);
+        let wide = isa.tier() == Tier::Avx2 && self.weights.wide;
         let copied = self.gather(0).in_place(0).is_none();
         match (height * row, wide) {
             (0, _) => self.deep(isa, piece),

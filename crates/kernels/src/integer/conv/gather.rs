@@ -37,13 +37,57 @@ impl<'a> Gather<'a> {
             let from = Strided { first: first * in_c + self.channel, step: in_c };
             return copy(self.input, from, rows, Strided { first: 0, step: self.row }, pixels, self.channels);
         }
+        let run = self.is_run().then_some(self.window.horizontal.count * self.channels);
         let mut at = 0;
         while at < pixels {
             let (line, x) = ((first + at) / out_w, (first + at) % out_w);
             let count = (out_w - x).min(pixels - at);
-            self.line(line, x, count, &mut rows[at * self.row..]);
+            let rows = &mut rows[at * self.row..];
+            match run {
+                Some(..=16) => self.short_runs::<16>(line, x, count, rows),
+                Some(..=32) => self.short_runs::<32>(line, x, count, rows),
+                _ => self.line(line, x, count, rows),
+            }
             at += count;
         }
+    }
+
+    /// Whether the columns of a kernel row are one run of inputs.
+    #[inline(always)]
+    fn is_run(&self) -> bool {
+        let Window { in_c, horizontal, .. } = *self.window;
+        horizontal.dilation == 1 && horizontal.step == 1 && self.channels == in_c
+    }
+
+    /// [`line`](Self::line) where a kernel row is a run of at most `N` inputs: moves of `N`, each of which may write what later ones write
+    /// again, as they ascend.
+    #[inline(always)]
+    fn short_runs<const N: usize>(&self, line: usize, x: usize, count: usize, rows: &mut [u8]) {
+        let Window { in_h, in_w, in_c, out_h, vertical, horizontal, .. } = *self.window;
+        let y = line % out_h;
+        let inside = covered(x, count, |x| horizontal.at(x, 0) < in_w && horizontal.at(x, horizontal.count - 1) < in_w);
+        let lines = covered(0, vertical.count, |i| vertical.at(y, i) < in_h);
+        let runs = Runs::<N> {
+            input: self.input,
+            first: (line / out_h * in_h + vertical.at(y, lines.start).min(in_h)) * in_w * in_c,
+            down: vertical.dilation.wrapping_mul(in_w * in_c),
+            above: lines.start,
+            lines: lines.len(),
+            below: vertical.count - lines.end,
+            len: horizontal.count * in_c,
+            padding: [self.zero_point; N],
+        };
+        let edge = |p: usize, rows: &mut [u8]| {
+            // The taps from `start` to `end` are on inputs; positions left of these are as large as 2⁶⁴.
+            let column = horizontal.at(x + p, 0) as isize;
+            let start = column.saturating_neg().clamp(0, horizontal.count as isize);
+            let end = (in_w as isize).saturating_sub(column).clamp(start, horizontal.count as isize);
+            let from = (column.wrapping_add(start) as usize).min(in_w) * in_c;
+            runs.edge(from, [start, end].map(|tap| tap as usize * in_c), rows, p * self.row);
+        };
+        (0..inside.start).for_each(|p| edge(p, rows));
+        runs.inside(inside.clone(), [horizontal.at(x + inside.start, 0).min(in_w) * in_c, horizontal.stride * in_c], rows, self.row);
+        (inside.end..count).for_each(|p| edge(p, rows));
     }
 
     /// The rows of `count` outputs of a line from column `x` on.
@@ -52,7 +96,7 @@ impl<'a> Gather<'a> {
         let Window { in_h, in_w, in_c, out_h, vertical, horizontal, .. } = *self.window;
         let width = horizontal.count;
         // Where the columns of a kernel row are one run of inputs, it is copied at once for the outputs that see no padding.
-        let run = horizontal.dilation == 1 && horizontal.step == 1 && self.channels == in_c;
+        let run = self.is_run();
         let inside = if run { covered(x, count, |x| horizontal.at(x, 0) < in_w && horizontal.at(x, width - 1) < in_w) } else { 0..0 };
         for i in 0..vertical.count {
             let (y, to) = (vertical.at(line % out_h, i), i * width * self.channels);
@@ -96,6 +140,124 @@ impl<'a> Gather<'a> {
         let (y, x) = (vertical.at(line % out_h, tap / horizontal.count), horizontal.at(pixel % out_w, tap % horizontal.count));
         let inside = y < in_h && x < in_w;
         if inside { self.input[((line / out_h * in_h + y) * in_w + x) * in_c + channel] } else { self.zero_point }
+    }
+}
+
+/// What the rows of a line of outputs are made of, if a kernel row is a run of at most `N` inputs.
+struct Runs<'a, const N: usize> {
+    input: &'a [u8],
+    /// The first input line that a window sees, and elements to the next.
+    first: usize,
+    down: usize,
+    /// Kernel rows above the input, on it, and below it.
+    above: usize,
+    lines: usize,
+    below: usize,
+    /// Elements of a kernel row.
+    len: usize,
+    padding: [u8; N],
+}
+
+impl<const N: usize> Runs<'_, N> {
+    /// Outputs whose columns are all on the input; the first begins at `from` in a line, others `stride` behind each other.
+    #[inline(always)]
+    fn inside(&self, outputs: Range<usize>, [from, stride]: [usize; 2], rows: &mut [u8], row: usize) {
+        let (from, to) = (self.first + from, outputs.start * row);
+        // How far the last move of an output ends behind where its row and its first input are; no sum of lengths overflows.
+        let last = self.lines.saturating_sub(1);
+        let reach = [last.saturating_mul(self.down).saturating_add(N), (self.above + last) * self.len + N];
+        let fits = |i: usize| (from + i * stride).saturating_add(reach[0]) <= self.input.len() && to + i * row + reach[1] <= rows.len();
+        let fast = (0..outputs.len()).rev().find(|&i| fits(i)).map_or(0, |last| last + 1);
+        // SAFETY: the last of them fits, and all others lie before it.
+        unsafe {
+            match [self.above, self.lines, self.below] {
+                [0, 3, 0] => self.moves::<3>(fast, [from, stride], rows, [to, row]),
+                _ => self.moves::<0>(fast, [from, stride], rows, [to, row]),
+            }
+        }
+        for i in fast..outputs.len() {
+            let mut from = from + i * stride;
+            let mut to = self.pad(self.above, rows, to + i * row);
+            for _ in 0..self.lines {
+                shift::<N>(self.input, from, rows, to, self.len);
+                (from, to) = (from.wrapping_add(self.down), to + self.len);
+            }
+            self.pad(self.below, rows, to);
+        }
+    }
+
+    /// `count` outputs, whose kernel rows are `LINES` with none on padding, or any if this is zero.
+    ///
+    /// # Safety
+    /// The moves of the last output end within `input` and `rows`, and those from one input line to the next ascend.
+    #[inline(always)]
+    unsafe fn moves<const LINES: usize>(&self, count: usize, [from, stride]: [usize; 2], rows: &mut [u8], [to, row]: [usize; 2]) {
+        let lines = if LINES > 0 { LINES } else { self.lines };
+        for i in 0..count {
+            let (mut from, mut to) = (from + i * stride, to + i * row);
+            if LINES == 0 {
+                to = self.pad(self.above, rows, to);
+            }
+            for _ in 0..lines {
+                // SAFETY: the caller promises that this ends within both slices; they take any alignment.
+                unsafe {
+                    let run = self.input.as_ptr().add(from).cast::<[u8; N]>().read();
+                    rows.as_mut_ptr().add(to).cast::<[u8; N]>().write(run);
+                }
+                (from, to) = (from.wrapping_add(self.down), to + self.len);
+            }
+            if LINES == 0 {
+                self.pad(self.below, rows, to);
+            }
+        }
+    }
+
+    /// An output whose kernel rows have inputs from element `start` to `end`, the first of them `from` in a line.
+    #[inline(always)]
+    fn edge(&self, from: usize, [start, end]: [usize; 2], rows: &mut [u8], to: usize) {
+        if start == end {
+            self.pad(self.above + self.lines + self.below, rows, to);
+            return;
+        }
+        let mut from = self.first + from;
+        let mut to = self.pad(self.above, rows, to);
+        for _ in 0..self.lines {
+            put(&self.padding, rows, to, start);
+            shift::<N>(self.input, from, rows, to + start, end - start);
+            put(&self.padding, rows, to + end, self.len - end);
+            (from, to) = (from.wrapping_add(self.down), to + self.len);
+        }
+        self.pad(self.below, rows, to);
+    }
+
+    /// Writes so many kernel rows of padding; returns where they end.
+    #[inline(always)]
+    fn pad(&self, lines: usize, rows: &mut [u8], mut to: usize) -> usize {
+        for _ in 0..lines {
+            put(&self.padding, rows, to, self.len);
+            to += self.len;
+        }
+        to
+    }
+}
+
+/// Writes `len` elements, or all `N` where there is room.
+#[inline(always)]
+fn put<const N: usize>(padding: &[u8; N], rows: &mut [u8], to: usize, len: usize) {
+    let rows = &mut rows[to..];
+    match rows.first_chunk_mut() {
+        Some(rows) => *rows = *padding,
+        None => rows[..len].copy_from_slice(&padding[..len]),
+    }
+}
+
+/// Copies `len` elements, or `N` where there are as many and room.
+#[inline(always)]
+fn shift<const N: usize>(input: &[u8], from: usize, rows: &mut [u8], to: usize, len: usize) {
+    let (input, rows) = (&input[from..], &mut rows[to..]);
+    match (input.first_chunk::<N>(), rows.first_chunk_mut::<N>()) {
+        (Some(input), Some(rows)) => *rows = *input,
+        _ => rows[..len].copy_from_slice(&input[..len]),
     }
 }
 

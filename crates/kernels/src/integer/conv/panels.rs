@@ -108,6 +108,8 @@ pub(super) struct Panels {
     /// `[panel][entry]`: where in a row its quad begins.
     offsets: Vec<u32>,
     weights: Vec<Weights>,
+    /// Whether there are wide entries.
+    pub(super) wide: bool,
 }
 
 /// The entries of a panel.
@@ -165,7 +167,8 @@ impl Panels {
                 }
             }
         }
-        Ok(Self { in_group, quads, list, per_group, offsets, weights })
+        let wide = list.iter().any(|panel| panel.counts[3] > 0);
+        Ok(Self { in_group, quads, list, per_group, offsets, weights, wide })
     }
 
     /// The panels of a group, with their entries.
@@ -175,6 +178,11 @@ impl Panels {
             let at = (first + i) * self.quads;
             (panel, Entries { offsets: &self.offsets[at..][..self.quads], weights: &self.weights[at..][..self.quads] })
         })
+    }
+
+    /// The weights' size.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&self.weights[..])
     }
 
     /// The number of entries of every [`Class`].

@@ -17,16 +17,26 @@ use std::arch::x86_64::{
     _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_slli_epi16, _mm256_srai_epi16,
 };
 
-/// Rows whose sums are kept until they are finished together.
-const BATCH: usize = 64;
-
 /// Computes all outputs.
+///
+/// # Safety
+/// As [`batches`].
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn run<F: Finish>(avx2: Avx2, tier: Tier, tiles: Tiles<F>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        // Few sums are soon cleared.
+        if tiles.rows.count <= 8 { batches::<F, 8>(avx2, tier, tiles) } else { batches::<F, 64>(avx2, tier, tiles) }
+    }
+}
+
+/// Computes all outputs, the sums of `BATCH` rows before they are finished together.
 ///
 /// # Safety
 /// Every offset is a multiple of 4 below `4 * offsets.len()`, and every row has that many bytes; on AVX2's own tier also as many words,
 /// if there are wide entries. The processor has the tier's instructions.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn run<F: Finish>(avx2: Avx2, tier: Tier, mut tiles: Tiles<F>) {
+unsafe fn batches<F: Finish, const BATCH: usize>(avx2: Avx2, tier: Tier, mut tiles: Tiles<F>) {
     let factors = tiles.finish.factors::<1>(tiles.panel.first, tiles.panel.channels);
     let mut sums = [_mm256_setzero_si256(); BATCH];
     for first in (0..tiles.rows.count).step_by(BATCH) {
