@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use fewbit::data::{ChannelOrder, DataArg, DataOptions, PerChannel, Preprocess, Resize, Scale, Shard, Size};
 use fewbit::quantize::plan::QuantPlan;
 use fewbit::quantize::range::RangeMethod;
 use fewbit::quantize::target::Signedness;
 use fewbit::quantize::{Recipe, TargetSet};
 use fewbit::write_file::Existing;
-use fewbit::{Error, Network, Result};
+use fewbit::{Arithmetic, Error, Network, Result};
 
 /// A network and how it is run.
 #[derive(Args)]
@@ -33,6 +33,31 @@ fn parse_shape(text: &str) -> std::result::Result<(String, Vec<usize>), String> 
     let (name, shape) = text.rsplit_once('=').ok_or_else(|| format!("`{text}` is not NAME=N,N,…, as in x=1,3,48,320"))?;
     let dims = shape.split(',').map(|n| n.trim().parse::<usize>().ok().filter(|n| *n > 0)).collect::<Option<Vec<_>>>();
     dims.map(|dims| (name.to_owned(), dims)).ok_or_else(|| format!("`{shape}` is no list of positive numbers, as in 1,3,48,320"))
+}
+
+/// How a quantized network is computed.
+#[derive(Args)]
+pub(crate) struct ArithmeticFlags {
+    /// What is computed in integers: what the file quantizes; also, by its own range, what meets integer weights; nothing
+    #[arg(long, value_enum, default_value_t = ArithmeticFlag::Integer)]
+    arithmetic: ArithmeticFlag,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ArithmeticFlag {
+    Integer,
+    Dynamic,
+    Float,
+}
+
+impl ArithmeticFlags {
+    pub(crate) fn arithmetic(&self) -> Arithmetic {
+        match self.arithmetic {
+            ArithmeticFlag::Integer => Arithmetic::Integer,
+            ArithmeticFlag::Dynamic => Arithmetic::Dynamic,
+            ArithmeticFlag::Float => Arithmetic::Float,
+        }
+    }
 }
 
 /// How images become numbers.

@@ -103,7 +103,6 @@ fn macs(graph: &Graph, node: &fewbit_ir::Node) -> Option<u64> {
             let depth = shape(1).map(|s| if s.len() > 1 { s[s.len() - 2] } else { s.first().copied().unwrap_or(1) })?;
             Some(output()?.saturating_mul(depth as u64))
         }
-        (Op::QLinearConv(_), _) => Some(output()?.saturating_mul(per_output(&shape(3)?, 0))),
         (Op::ConvInteger(_), _) => Some(output()?.saturating_mul(per_output(&shape(1)?, 0))),
         _ => Some(0),
     }

@@ -119,8 +119,6 @@ pub fn quant_rule(op: &Op) -> QuantRule {
         | Op::QuantizeLinear(_)
         | Op::DequantizeLinear(_)
         | Op::DynamicQuantizeLinear
-        | Op::QLinearConv(_)
-        | Op::QLinearMatMul
         | Op::ConvInteger(_)
         | Op::MatMulInteger => rule(Boundary, &[], Parameter),
         Op::If(_) | Op::Loop(_) | Op::Custom(_) => rule(Opaque, &[], Parameter),

@@ -49,6 +49,7 @@ mod clamp;
 mod error;
 mod float;
 mod integer;
+mod interleave;
 mod isa;
 mod observe;
 mod permute;
@@ -71,6 +72,7 @@ pub use integer::{
     PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8, Requantize, RequantizeI16, Sink, average_pool2d_u8, binary_u8,
     global_average_pool_u8, layer_norm_u8, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };
+pub use interleave::quantize_interleaved_u8;
 pub use isa::{Isa, Tier};
 pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};
 pub use permute::permute;

@@ -86,6 +86,14 @@ impl Affine<'_> {
         Ok(())
     }
 
+    /// The numbers of a single scale, checked for `len` elements.
+    pub(crate) fn only(&self, len: usize) -> Result<Channel> {
+        self.check_storage::<u8>()?;
+        self.check(len)?;
+        expect_len("scales", self.scales.len(), 1)?;
+        Ok(self.channel(0))
+    }
+
     fn check_storage<T: QuantizedInt>(&self) -> Result<()> {
         if self.min < T::MIN || self.max > T::MAX {
             return Err(Error::value(format!(
@@ -112,7 +120,7 @@ impl Affine<'_> {
 
 /// One channel's numbers as floats; the limits are relative to the zero point.
 #[derive(Clone, Copy)]
-struct Channel {
+pub(crate) struct Channel {
     scale: f32,
     zero_point: f32,
     low: f32,
@@ -126,6 +134,12 @@ impl Channel {
         let q = (x / self.scale).round_ties_even();
         let q = if q > self.low { q } else { self.low };
         if q < self.high { q } else { self.high }
+    }
+
+    /// The quantized value, which is within a `u8`.
+    #[inline(always)]
+    pub(crate) fn byte(self, x: f32) -> u8 {
+        to_int(self.steps(x) + self.zero_point) as u8
     }
 }
 

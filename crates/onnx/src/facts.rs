@@ -49,7 +49,6 @@ fn dtype_of_output(node: &Node, index: usize) -> Step<DType> {
         Op::QuantizeLinear(op) => Step::Known(op.to),
         Op::DequantizeLinear(_) | Op::Where | Op::ConstantOfShape => Step::Same(1),
         Op::OneHot(_) => Step::Same(2),
-        Op::QLinearConv(_) | Op::QLinearMatMul => Step::Same(7),
         Op::DynamicQuantizeLinear => Step::Known(if index == 1 { DType::F32 } else { DType::U8 }),
         Op::ConvInteger(_) | Op::MatMulInteger => Step::Known(DType::I32),
         Op::Shape(_) | Op::Size | Op::NonZero | Op::ArgReduce(_) => Step::Known(DType::I64),

@@ -150,23 +150,6 @@ impl Random {
         inputs.truncate(3);
         inputs
     }
-
-    /// The inputs of `QLinearConv` or `QLinearMatMul`, of which some may be anything.
-    fn quantized(&mut self, n: usize) -> Vec<Option<Tensor>> {
-        let [x, w] = if n == 0 { [vec![2, 2], vec![2, 2]] } else { [vec![1, 2, 4], vec![3, 2, 2]] };
-        let list = [(DType::U8, x), (DType::I8, w), (DType::U8, vec![])].map(|(to, shape)| {
-            let integers = self.tensor(to, shape);
-            [Some(integers), Some(self.tensor(DType::F32, vec![])), Some(self.tensor(to, vec![]))]
-        });
-        let mut inputs = list.concat();
-        // Of the result there is only a scale and a zero point.
-        inputs.remove(6);
-        if self.below(3) == 0 {
-            let at = self.below(inputs.len());
-            inputs[at] = self.inputs().remove(0);
-        }
-        inputs
-    }
 }
 
 /// Every operator of this position in the list, with random attributes and inputs; `None` past the end.
@@ -289,16 +272,12 @@ fn call(which: usize, r: &mut Random) -> Option<(Op, Vec<Option<Tensor>>)> {
         54 => Op::QuantizeLinear(QuantizeLinear { axis, block_size: r.pick(&[0, 0, 1, 2, usize::MAX]), to: r.pick(&DType::ALL) }),
         55 => Op::DequantizeLinear(DequantizeLinear { axis, block_size: r.pick(&[0, 0, 1, 2, usize::MAX]) }),
         56 => Op::DynamicQuantizeLinear,
-        57 => Op::QLinearConv(Conv { window: r.window(1), groups: 1, layout: Layout::ChannelsFirst, activation }),
-        58 => Op::QLinearMatMul,
-        59 => Op::ConvInteger(Conv { window: r.window(n), groups: 1, layout, activation }),
-        60 => Op::MatMulInteger,
+        57 => Op::ConvInteger(Conv { window: r.window(n), groups: 1, layout, activation }),
+        58 => Op::MatMulInteger,
         _ => return None,
     };
     let slides = matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Pool(_) | Op::GlobalPool(_) | Op::ConvInteger(_));
     let inputs = match op {
-        Op::QLinearConv(_) => r.quantized(1),
-        Op::QLinearMatMul => r.quantized(0),
         _ if slides && r.below(4) > 0 => r.spatial(n),
         _ => r.inputs(),
     };

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use fewbit::Network;
 use fewbit::bench::{Benchmark, bench, made_up};
 use fewbit::inspect::inspect;
 use fewbit::report::peak_memory;
-use fewbit::{Arithmetic, Network};
 use serde::Serialize;
 
 use crate::Outcome;
-use crate::flags::{NetworkFlags, PreprocessFlags, data_args};
+use crate::flags::{ArithmeticFlags, NetworkFlags, PreprocessFlags, data_args};
 use crate::render;
 
 /// Times a network in fewbit's own runtime: latency, throughput, part of this processor's peak, energy, memory
@@ -35,6 +35,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    arithmetic: ArithmeticFlags,
+    #[command(flatten)]
     network: NetworkFlags,
     #[command(flatten)]
     images: PreprocessFlags,
@@ -54,7 +56,7 @@ struct Row {
 pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     let start = Instant::now();
     let network = Network::load(&a.model, &a.network.input_shape)?;
-    let executable = network.executable(Arithmetic::Integer)?;
+    let executable = network.executable(a.arithmetic.arithmetic())?;
     let load_seconds = start.elapsed().as_secs_f64();
     let sample = if a.data.is_empty() {
         made_up(&executable)?

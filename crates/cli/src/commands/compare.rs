@@ -8,7 +8,7 @@ use fewbit::kept_outputs::KeptOutputs;
 use fewbit::{Arithmetic, Error, Network};
 
 use crate::Outcome;
-use crate::flags::{NetworkFlags, PreprocessFlags, data_args};
+use crate::flags::{ArithmeticFlags, NetworkFlags, PreprocessFlags, data_args};
 use crate::progress::Stderr;
 use crate::render::evaluation;
 
@@ -33,6 +33,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    arithmetic: ArithmeticFlags,
+    #[command(flatten)]
     network: NetworkFlags,
     #[command(flatten)]
     images: PreprocessFlags,
@@ -41,7 +43,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     let reference = Network::load(&a.reference, &a.network.input_shape)?;
     let executable = reference.executable(Arithmetic::Float)?;
-    let other = Network::load(&a.other, &[])?.executable(Arithmetic::Integer)?;
+    let other = Network::load(&a.other, &[])?.executable(a.arithmetic.arithmetic())?;
     let data = reference.open_data(&executable, &data_args(&a.data)?, &a.images.options(a.samples, None)?)?;
     let result = evaluate(&executable, &other, &data, a.network.threads(), &Stderr::new(), &KeptOutputs::default())?;
     if a.json {

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use fewbit::Network;
 use fewbit::answers::run_samples;
 use fewbit::write_file::{check_output, write_file};
-use fewbit::{Arithmetic, Network};
 
 use crate::Outcome;
-use crate::flags::{NetworkFlags, OverwriteFlags, PreprocessFlags, data_args};
+use crate::flags::{ArithmeticFlags, NetworkFlags, OverwriteFlags, PreprocessFlags, data_args};
 use crate::progress::Stderr;
 
 /// Largest elements of a row that are printed
@@ -32,6 +32,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     samples: Option<usize>,
     #[command(flatten)]
+    arithmetic: ArithmeticFlags,
+    #[command(flatten)]
     network: NetworkFlags,
     #[command(flatten)]
     images: PreprocessFlags,
@@ -44,7 +46,7 @@ pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
         check_output(output, a.overwrite.existing())?;
     }
     let network = Network::load(&a.model, &a.network.input_shape)?;
-    let executable = network.executable(Arithmetic::Integer)?;
+    let executable = network.executable(a.arithmetic.arithmetic())?;
     let data = network.open_data(&executable, &data_args(&a.data)?, &a.images.options(a.samples, None)?)?;
     println!("{}", data.describe());
     let answers = run_samples(&executable, &data, a.network.threads(), &Stderr::new())?;

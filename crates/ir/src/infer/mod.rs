@@ -146,10 +146,6 @@ pub fn output_types(op: &Op, inputs: &[Fact<'_>], outputs: usize) -> Result<Type
 
         Op::Conv(op) => single(spatial::conv(op, x, inputs.get(1).copied().unwrap_or_default(), x.dtype())?),
         Op::ConvInteger(op) => single(spatial::conv(op, x, inputs.get(1).copied().unwrap_or_default(), Some(DType::I32))?),
-        Op::QLinearConv(op) => {
-            let zero_point = inputs.get(7).and_then(Fact::dtype);
-            single(spatial::conv(op, x, inputs.get(3).copied().unwrap_or_default(), zero_point)?)
-        }
         Op::ConvTranspose(op) => single(spatial::conv_transpose(op, x, inputs.get(1).copied().unwrap_or_default())?),
         Op::Pool(op) => spatial::pool(op, x)?,
         Op::GlobalPool(op) => single(spatial::global_pool(*op, x)),
@@ -160,10 +156,6 @@ pub fn output_types(op: &Op, inputs: &[Fact<'_>], outputs: usize) -> Result<Type
         Op::Gemm(op) => single(linear::gemm(*op, inputs)?),
         Op::MatMul(_) => single(linear::matmul(inputs, x.dtype())?),
         Op::MatMulInteger => single(linear::matmul(inputs, Some(DType::I32))?),
-        Op::QLinearMatMul => {
-            let (a, b) = (x, inputs.get(3).copied().unwrap_or_default());
-            single(linear::matmul(&[a, b], inputs.get(7).and_then(Fact::dtype))?)
-        }
         Op::LayerNormalization(op) => linear::layer_normalization(*op, x)?,
         Op::Reduce(op) => single(linear::reduce(*op, inputs)?),
         Op::ArgReduce(op) => single(linear::arg_reduce(*op, x)?),

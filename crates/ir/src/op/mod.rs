@@ -118,9 +118,6 @@ pub enum Op {
     DequantizeLinear(DequantizeLinear),
     /// `[x]` → `[y, scale, zero_point]`.
     DynamicQuantizeLinear,
-    /// The nine inputs of ONNX's `QLinearConv`.
-    QLinearConv(Conv),
-    QLinearMatMul,
     /// `[x, weight, x_zero_point?, weight_zero_point?]`.
     ConvInteger(Conv),
     MatMulInteger,
@@ -197,8 +194,6 @@ impl Op {
             Self::QuantizeLinear(_) => "QuantizeLinear",
             Self::DequantizeLinear(_) => "DequantizeLinear",
             Self::DynamicQuantizeLinear => "DynamicQuantizeLinear",
-            Self::QLinearConv(_) => "QLinearConv",
-            Self::QLinearMatMul => "QLinearMatMul",
             Self::ConvInteger(_) => "ConvInteger",
             Self::MatMulInteger => "MatMulInteger",
             Self::If(_) => "If",

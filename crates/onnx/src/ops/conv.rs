@@ -16,8 +16,9 @@ pub(super) fn read_integer(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
     read_as(n, 0, 1, Op::ConvInteger)
 }
 
+/// A convolution of quantized tensors, as that of real ones.
 pub(super) fn read_qlinear(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
-    read_as(n, 0, 3, Op::QLinearConv)
+    read_as(n, 0, 3, Op::Conv)
 }
 
 /// Where the number of spatial dimensions follows from nothing, the node is kept as it is.
@@ -71,29 +72,24 @@ pub(super) fn read_transpose(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
 }
 
 pub(super) fn write(n: &mut NodeOut<'_, '_>, op: &Conv) -> Result<()> {
-    let list = conv_attributes(n, op, 1)?;
+    let list = conv_attributes(n, op)?;
     n.emit_clamped("Conv", list, op.activation)
 }
 
 pub(super) fn write_integer(n: &mut NodeOut<'_, '_>, op: &Conv) -> Result<()> {
-    let list = conv_attributes(n, op, 1)?;
+    let list = conv_attributes(n, op)?;
     n.emit("ConvInteger", list)
 }
 
-pub(super) fn write_qlinear(n: &mut NodeOut<'_, '_>, op: &Conv) -> Result<()> {
-    let list = conv_attributes(n, op, 3)?;
-    n.emit("QLinearConv", list)
-}
-
-fn conv_attributes(n: &NodeOut<'_, '_>, op: &Conv, weight: usize) -> Result<AttributeList> {
+fn conv_attributes(n: &NodeOut<'_, '_>, op: &Conv) -> Result<AttributeList> {
     check_layout(op.layout)?;
     let list = attributes().int_unless("group", int_of(op.groups), 1);
-    Ok(window::write(&op.window, kernel_shape(n, weight, list)))
+    Ok(window::write(&op.window, kernel_shape(n, list)))
 }
 
 /// Many tools want the kernel's size as an attribute, although the weight says it.
-fn kernel_shape(n: &NodeOut<'_, '_>, weight: usize, list: AttributeList) -> AttributeList {
-    match n.shape(weight).as_deref().and_then(|s| s.get(2..)) {
+fn kernel_shape(n: &NodeOut<'_, '_>, list: AttributeList) -> AttributeList {
+    match n.shape(1).as_deref().and_then(|s| s.get(2..)) {
         Some(kernel) => list.sizes("kernel_shape", kernel),
         None => list,
     }
@@ -102,7 +98,7 @@ fn kernel_shape(n: &NodeOut<'_, '_>, weight: usize, list: AttributeList) -> Attr
 pub(super) fn write_transpose(n: &mut NodeOut<'_, '_>, op: &ConvTranspose) -> Result<()> {
     check_layout(op.layout)?;
     let list = attributes().int_unless("group", int_of(op.groups), 1);
-    let mut list = window::write(&op.window, kernel_shape(n, 1, list)).sizes_unless("output_padding", &op.output_padding, 0);
+    let mut list = window::write(&op.window, kernel_shape(n, list)).sizes_unless("output_padding", &op.output_padding, 0);
     if let Some(shape) = &op.output_shape {
         list = list.sizes("output_shape", shape);
     }

@@ -22,6 +22,7 @@ mod normalization;
 mod pad;
 mod plain;
 mod pool;
+mod qlinear;
 mod quantize;
 mod reduce;
 mod resize;
@@ -152,8 +153,8 @@ const ROWS: &[Row] = &[
     row("PRelu", (2, 2), 1, plain::read),
     row("Pad", (1, 4), 1, pad::read),
     row("Pow", (2, 2), 1, elementwise::read_binary),
-    row("QLinearConv", (8, 9), 1, conv::read_qlinear),
-    row("QLinearMatMul", (8, 8), 1, plain::read),
+    row("QLinearConv", (8, 9), 1, qlinear::read_conv),
+    row("QLinearMatMul", (8, 8), 1, qlinear::read_matmul),
     row("QuantizeLinear", (2, 3), 1, quantize::read_quantize),
     row("RMSNormalization", (2, 2), 1, normalization::read_rms),
     row("Range", (3, 3), 1, shape::read_range),
@@ -207,10 +208,23 @@ const ROWS: &[Row] = &[
     row("Xor", (2, 2), 1, elementwise::read_binary),
 ];
 
-/// ONNX Runtime's operators that have a counterpart among ONNX's own, by name.
+/// ONNX Runtime's operators that have a counterpart among ONNX's own, by name. Of those on quantized tensors, inputs in the
+/// middle may be left out: their functions say which.
 const MICROSOFT_ROWS: &[Row] = &[
     row("DequantizeLinear", (2, 3), 1, quantize::read_dequantize),
     row("Gelu", (1, 1), 1, activation::read),
+    row("MatMulIntegerToFloat", (4, 7), 1, qlinear::read_matmul_to_float),
+    row("QGemm", (2, 9), 1, qlinear::read_gemm),
+    row("QLinearAdd", (2, 8), 1, qlinear::read_binary),
+    row("QLinearAveragePool", (2, 5), 1, qlinear::read_one),
+    row("QLinearConcat", (5, ANY), 1, qlinear::read_concat),
+    row("QLinearGlobalAveragePool", (2, 5), 1, qlinear::read_one),
+    row("QLinearLeakyRelu", (2, 5), 1, qlinear::read_one),
+    row("QLinearMul", (2, 8), 1, qlinear::read_binary),
+    row("QLinearReduceMean", (2, 5), 1, qlinear::read_mean),
+    row("QLinearSigmoid", (2, 5), 1, qlinear::read_one),
+    row("QLinearSoftmax", (2, 5), 1, qlinear::read_softmax),
+    row("QLinearWhere", (3, 9), 1, qlinear::read_where),
     row("QuantizeLinear", (2, 3), 1, quantize::read_quantize),
     row("QuickGelu", (1, 1), 1, activation::read),
 ];
@@ -264,7 +278,6 @@ pub(crate) fn write<'g>(op: &'g Op, n: &mut NodeOut<'_, 'g>) -> Result<()> {
         Op::Conv(op) => conv::write(n, op),
         Op::ConvTranspose(op) => conv::write_transpose(n, op),
         Op::ConvInteger(op) => conv::write_integer(n, op),
-        Op::QLinearConv(op) => conv::write_qlinear(n, op),
         Op::Gemm(op) => matrix::write_gemm(n, op),
         Op::MatMul(op) => matrix::write_matmul(n, *op),
         Op::Pool(op) => pool::write(n, op),
@@ -289,7 +302,6 @@ pub(crate) fn write<'g>(op: &'g Op, n: &mut NodeOut<'_, 'g>) -> Result<()> {
         | Op::NonZero
         | Op::Where
         | Op::PRelu
-        | Op::QLinearMatMul
         | Op::MatMulInteger
         | Op::DynamicQuantizeLinear => plain::write(n, op.name()),
         Op::Dropout => shape::write_dropout(n),

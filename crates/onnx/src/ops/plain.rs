@@ -7,14 +7,13 @@ use crate::read::{Mapped, NodeIn};
 use crate::write::{NodeOut, attributes};
 use crate::{Error, Result};
 
-const PLAIN: [(&str, Op); 10] = [
+const PLAIN: [(&str, Op); 9] = [
     ("DynamicQuantizeLinear", Op::DynamicQuantizeLinear),
     ("Expand", Op::Expand),
     ("Identity", Op::Identity),
     ("MatMulInteger", Op::MatMulInteger),
     ("NonZero", Op::NonZero),
     ("PRelu", Op::PRelu),
-    ("QLinearMatMul", Op::QLinearMatMul),
     ("Size", Op::Size),
     ("Tile", Op::Tile),
     ("Where", Op::Where),

@@ -12,8 +12,8 @@ fn kind(n: &mut NodeIn<'_, '_, '_>) -> Result<PoolKind> {
     match n.op_type() {
         "MaxPool" => Ok(PoolKind::Max { column_major_indices: n.attributes.flag("storage_order", false)? }),
         "GlobalMaxPool" => Ok(PoolKind::Max { column_major_indices: false }),
-        "AveragePool" => Ok(PoolKind::Average { count_include_pad: n.attributes.flag("count_include_pad", false)? }),
-        "GlobalAveragePool" => Ok(PoolKind::Average { count_include_pad: false }),
+        "AveragePool" | "QLinearAveragePool" => Ok(PoolKind::Average { count_include_pad: n.attributes.flag("count_include_pad", false)? }),
+        "GlobalAveragePool" | "QLinearGlobalAveragePool" => Ok(PoolKind::Average { count_include_pad: false }),
         "LpPool" | "GlobalLpPool" => Ok(PoolKind::Lp { p: n.attributes.int_or("p", 2)? }),
         other => Err(Error::unsupported(format!("operator {other} is not in this family"))),
     }
@@ -32,6 +32,11 @@ pub(super) fn read(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
 
 pub(super) fn read_global(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
     Ok(GlobalPool { kind: kind(n)?, layout: Layout::ChannelsFirst }.into())
+}
+
+/// A pool of quantized tensors, as that of real ones.
+pub(super) fn read_qlinear(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
+    if n.op_type() == "QLinearGlobalAveragePool" { read_global(n) } else { read(n) }
 }
 
 pub(super) fn write(n: &mut NodeOut<'_, '_>, op: &Pool) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 fn op_of(n: &NodeIn<'_, '_, '_>, axis: i64) -> Result<Op> {
     let softmax = Softmax { axis };
     match n.op_type() {
-        "Softmax" => Ok(Op::Softmax(softmax)),
+        "Softmax" | "QLinearSoftmax" => Ok(Op::Softmax(softmax)),
         "LogSoftmax" => Ok(Op::LogSoftmax(softmax)),
         "Hardmax" => Ok(Op::Hardmax(softmax)),
         other => Err(Error::unsupported(format!("operator {other} is not in this family"))),
@@ -21,7 +21,12 @@ fn op_of(n: &NodeIn<'_, '_, '_>, axis: i64) -> Result<Op> {
 }
 
 pub(super) fn read(n: &mut NodeIn<'_, '_, '_>) -> Result<Mapped> {
-    if n.opset >= 13 {
+    read_of(n, n.opset)
+}
+
+/// As an opset of ONNX's own defines it.
+pub(super) fn read_of(n: &mut NodeIn<'_, '_, '_>, opset: i64) -> Result<Mapped> {
+    if opset >= 13 {
         let axis = n.attributes.int_or("axis", -1)?;
         return Ok(op_of(n, axis)?.into());
     }

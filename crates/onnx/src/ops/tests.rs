@@ -221,3 +221,38 @@ fn quantization_is_written_as_runtimes_want_it() {
     let newest = write_text(28, &graph(r#"y = QuantizeLinear {"axis": 1, "to": "i8"} (x, s, z)"#));
     assert_eq!(newest, "opset 27\ny = QuantizeLinear (x, s, z)");
 }
+
+#[test]
+fn quantized_operators_are_read_as_what_they_mean() {
+    let inputs = "input x: u8[2,3,4,4]\ninput a: u8[2,3]\ninput w: i8[3,5]\nconst s: f32[] = [0.5]\nconst z: u8[] = [3]\nconst t: f32[] = [0.25]\n\
+                  const zi: i8[] = [0]\nconst bias: i32[5] = [1, 2, 3, 4, 5]\nconst k: i8[1,3,1,1] = [1, 2, 3]\nconst kb: i32[1] = [7]";
+    let read = |node: &str| {
+        let text = read_text(17, &format!("{inputs}\n{node}\noutput y"));
+        text.lines().filter(|l| l.contains(" = ") && (!l.starts_with("const") || l.contains("scale"))).collect::<Vec<_>>().join("\n")
+    };
+    for (node, expected) in [
+        ("y = QLinearConv (x, s, z, k, t, zi, s, z, kb)", ["Conv", "bias_scale: f32[] = [0.125]"]),
+        ("y = QLinearMatMul (a, s, z, w, t, zi, s, z)", ["MatMul", "(y_a, y_b)"]),
+        ("y = com.microsoft.QLinearAdd (a, s, z, a, t, z, s, z)", ["Binary", "Add"]),
+        ("y = com.microsoft.QLinearMul (a, s, , a, t, , s)", ["Binary", "Mul"]),
+        ("y = com.microsoft.QLinearSigmoid (a, s, z, t)", ["Sigmoid", "(y_x)"]),
+        (r#"y = com.microsoft.QLinearLeakyRelu {"alpha": 0.5} (a, s, z, t, z)"#, ["LeakyRelu", "0.5"]),
+        (r#"y = com.microsoft.QLinearSoftmax {"axis": 1, "opset": 11} (a, s, z, t, z)"#, ["Softmax", "\"axis\":1"]),
+        (r#"y = com.microsoft.QLinearAveragePool {"kernel_shape": [2, 2]} (x, s, z, t, z)"#, ["Pool", "Average"]),
+        (r#"y = com.microsoft.QLinearGlobalAveragePool {"channels_last": 0} (x, s, z, t, z)"#, ["GlobalPool", "Average"]),
+        (r#"y = com.microsoft.QLinearReduceMean {"axes": [2, 3]} (x, s, z, t, z)"#, ["Reduce", "(y_x, y_axes)"]),
+        (r#"y = com.microsoft.QLinearConcat {"axis": 1} (s, z, a, s, z, a, t, z)"#, ["Concat", "(y_x2, y_x5)"]),
+        ("y = com.microsoft.QGemm (a, s, z, w, t, zi, bias, s, z)", ["Gemm", "(y_a, y_b, y_bias)"]),
+    ] {
+        let text = read(node);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.last().is_some_and(|l| l.starts_with("y = QuantizeLinear") && l.contains("(y_real, ")), "{node} is read as\n{text}");
+        assert!(expected.iter().all(|part| text.contains(part)), "{node} is read as\n{text}");
+        assert!(text.contains("DequantizeLinear"), "{text}");
+    }
+    assert!(read("y = com.microsoft.QGemm (a, s, z, w, t, zi)").ends_with("(y_a, y_b)"));
+    assert!(read("y = com.microsoft.MatMulIntegerToFloat (a, w, s, t, z, zi)").contains("MatMul"));
+    assert!(read(r#"y = com.microsoft.QLinearSoftmax {"axis": 2, "opset": 11} (x, s, z, t, z)"#).contains("Flatten"));
+    let kept = r#"y = com.microsoft.QLinearAveragePool {"kernel_shape": [2, 2], "channels_last": 1} (x, s, z, t, z)"#;
+    assert!(read(kept).contains("com.microsoft"), "{}", read(kept));
+}

@@ -26,7 +26,7 @@ pub(crate) enum Behavior {
 pub(crate) fn behavior(op: &Op) -> Behavior {
     use Behavior::{Axes, Broadcast, Elementwise, Fixed, Reshape, Spatial, Transpose};
     match op {
-        Op::Conv(op) | Op::ConvInteger(op) | Op::QLinearConv(op) => Spatial(op.layout),
+        Op::Conv(op) | Op::ConvInteger(op) => Spatial(op.layout),
         Op::ConvTranspose(op) => Spatial(op.layout),
         Op::Pool(op) => Spatial(op.layout),
         Op::GlobalPool(op) => Spatial(op.layout),
@@ -35,7 +35,7 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
         Op::Lrn(op) => Spatial(op.layout),
         Op::DepthToSpace(op) => Spatial(op.layout),
         Op::SpaceToDepth(op) => Spatial(op.layout),
-        Op::Unary(_) | Op::Clip | Op::Cast(_) | Op::Identity | Op::Dropout => Elementwise,
+        Op::Unary(_) | Op::Clip | Op::Cast(_) | Op::Identity | Op::Dropout | Op::DynamicQuantizeLinear => Elementwise,
         Op::Binary(_) | Op::Variadic(_) | Op::PRelu | Op::Where => Broadcast,
         Op::QuantizeLinear(_)
         | Op::DequantizeLinear(_)
@@ -75,8 +75,6 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
         | Op::OneHot(_)
         | Op::NonZero
         | Op::Trilu(_)
-        | Op::DynamicQuantizeLinear
-        | Op::QLinearMatMul
         | Op::MatMulInteger
         | Op::If(_)
         | Op::Loop(_)
@@ -87,7 +85,7 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
 /// Gives a spatial operator another layout.
 pub(crate) fn set_layout(op: &mut Op, to: Layout) {
     match op {
-        Op::Conv(op) | Op::ConvInteger(op) | Op::QLinearConv(op) => op.layout = to,
+        Op::Conv(op) | Op::ConvInteger(op) => op.layout = to,
         Op::ConvTranspose(op) => op.layout = to,
         Op::Pool(op) => op.layout = to,
         Op::GlobalPool(op) => op.layout = to,

@@ -77,11 +77,12 @@ impl Converter {
 
     fn permute_outputs(&mut self, graph: &mut Graph, id: NodeId) {
         for output in graph.node(id).outputs.clone() {
-            if rank(graph, output) >= 3 {
-                self.permute_type(graph, output);
-            } else {
+            match graph.value(output).ty.as_ref().and_then(TensorType::rank) {
+                Some(3..) => self.permute_type(graph, output),
+                // Such as a scale that is an output, too: it has no order.
+                Some(_) => {}
                 // Of unknown rank or an unused output: declared by what made it.
-                self.set_permuted(output);
+                None => self.set_permuted(output),
             }
         }
     }
@@ -113,7 +114,9 @@ impl Converter {
                 None => value,
             }
         } else {
-            graph.apply(&name, transpose_op(perm.clone()), &[value])
+            let (source, perm) = self.untransposed(graph, value, perm);
+            let stays = perm.iter().enumerate().all(|(i, &p)| i == p);
+            graph.apply(&name, if stays { Op::Identity } else { transpose_op(perm) }, &[source])
         };
         let ty = graph.value(value).ty.clone();
         if !self.is_permuted(value) {
@@ -127,6 +130,19 @@ impl Converter {
         self.copies.insert(value, copy);
         self.copies.insert(copy, value);
         Ok(copy)
+    }
+
+    /// A permutation of a value as one of what the source's own transpose made that value of.
+    fn untransposed(&self, graph: &Graph, value: ValueId, perm: Vec<usize>) -> (ValueId, Vec<usize>) {
+        let transposed = || {
+            let node = graph.node(graph.producer(value)?);
+            let Op::Transpose(op) = &node.op else { return None };
+            Some((node.input(0)?, resolve_permutation(op.perm.as_deref(), perm.len()).ok()?))
+        };
+        match transposed().filter(|_| !self.is_permuted(value)) {
+            Some((source, first)) => (source, perm.iter().map(|&i| first[i]).collect()),
+            None => (value, perm),
+        }
     }
 
     fn require(&mut self, graph: &mut Graph, id: NodeId, index: usize, permuted: bool) -> Result<()> {
@@ -164,6 +180,13 @@ impl Converter {
             }
             Behavior::Spatial(_) | Behavior::Fixed => self.require_source_order(graph, id),
             Behavior::Elementwise => {
+                let integers = graph.node(id).outputs[0];
+                if matches!(graph.node(id).op, Op::DynamicQuantizeLinear) && !self.is_permuted(x) && self.reaches_spatial(graph, integers) {
+                    // Its scale and its zero point are the same in any order, so that the pattern behind it stays whole.
+                    self.require(graph, id, 0, true)?;
+                    self.permute_outputs(graph, id);
+                    return Ok(());
+                }
                 if self.is_permuted(x) {
                     self.permute_outputs(graph, id);
                 }

@@ -56,6 +56,8 @@ mod interpret;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use quantization::dynamic_parameters;
+
 use fewbit_ir::Op;
 use fewbit_tensor::Tensor;
 
@@ -140,8 +142,6 @@ fn apply(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         Op::QuantizeLinear(op) => quantization::quantize(*op, call),
         Op::DequantizeLinear(op) => quantization::dequantize(*op, call),
         Op::DynamicQuantizeLinear => return exactly(call, quantization::dynamic_quantize(call.need(0)?)?),
-        Op::QLinearConv(op) => integer::qlinear_conv(op, call),
-        Op::QLinearMatMul => integer::qlinear_matmul(call),
         Op::ConvInteger(op) => integer::conv_integer(op, call),
         Op::MatMulInteger => integer::matmul_integer(call),
 

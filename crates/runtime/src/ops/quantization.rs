@@ -122,10 +122,17 @@ pub(super) fn dynamic_quantize(x: &Tensor) -> Result<Vec<Tensor>> {
     let values = x.elements::<f32>()?;
     let min = values.iter().copied().fold(0.0, f32::min);
     let max = values.iter().copied().fold(0.0, f32::max);
-    let scale = if max > min { (max - min) / 255.0 } else { 1.0 };
-    let zero_point = quantized(-min / scale, 0, 0, 255);
-    let q = values.iter().map(|v| quantized(v / scale, zero_point, 0, 255)).collect();
-    Ok(vec![from_wrapped(DType::U8, x.shape(), q)?, Tensor::scalar(scale), Tensor::scalar(zero_point as u8)])
+    let (scale, zero_point) = dynamic_parameters(min, max);
+    let q = values.iter().map(|v| quantized(v / scale, i64::from(zero_point), 0, 255)).collect();
+    Ok(vec![from_wrapped(DType::U8, x.shape(), q)?, Tensor::scalar(scale), Tensor::scalar(zero_point)])
+}
+
+/// The scale and the zero point of floats in that range and of 0.
+pub(crate) fn dynamic_parameters(min: f32, max: f32) -> (f32, u8) {
+    let (min, max) = (min.min(0.0), max.max(0.0));
+    let scale = (max - min) / 255.0;
+    let scale = if scale > 0.0 { scale } else { 1.0 };
+    (scale, quantized(-min / scale, 0, 0, 255) as u8)
 }
 
 #[cfg(test)]

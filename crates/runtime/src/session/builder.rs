@@ -32,6 +32,8 @@ pub(super) struct Builder<'a> {
     /// Elements of each buffer of the arena; aliases share one.
     buffers: Vec<usize>,
     heap: usize,
+    /// Floats that were quantized by their own range: the bytes, and the range.
+    dynamic: Vec<(ValueId, (SlotId, SlotId))>,
 }
 
 impl<'a> Builder<'a> {
@@ -70,6 +72,7 @@ impl<'a> Builder<'a> {
             steps: Vec::new(),
             buffers: Vec::new(),
             heap: 0,
+            dynamic: Vec::new(),
         })
     }
 
@@ -182,6 +185,16 @@ impl<'a> Builder<'a> {
     }
 
     // --- what lowering asks for ---
+
+    /// The bytes of floats that were quantized by their own range, and that range.
+    pub(super) fn dynamic(&self, value: ValueId) -> Option<(SlotId, SlotId)> {
+        self.dynamic.iter().find(|(v, _)| *v == value).map(|(_, slots)| *slots)
+    }
+
+    /// Says what [`dynamic`](Self::dynamic) is to answer.
+    pub(super) fn remember_dynamic(&mut self, value: ValueId, slots: (SlotId, SlotId)) {
+        self.dynamic.push((value, slots));
+    }
 
     /// The slot of a value that is there already: an input, a constant, or the output of an earlier step.
     pub(super) fn slot(&mut self, value: ValueId) -> Result<SlotId> {

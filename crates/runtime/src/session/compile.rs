@@ -4,11 +4,12 @@
 //! packed. A constant that only packed weights need is let go of, unless shapes may depend on data: then a node may have
 //! to be evaluated after all.
 
-use fewbit_ir::{Definition, Graph, NodeId, Op, Use, ValueId};
+use fewbit_ir::{Definition, Graph, NodeId, Use, ValueId};
 use fewbit_kernels::Isa;
 use fewbit_tensor::{DType, Tensor};
 
 use super::Arithmetic;
+use super::determined::Determined;
 use super::integer::Integers;
 use super::pack::{Packed, pack};
 use crate::{Error, ErrorKind, Result, evaluate};
@@ -36,7 +37,9 @@ impl Program {
         let mut graph = graph.clone();
         let integers = match arithmetic {
             Arithmetic::Float => Integers::default(),
-            Arithmetic::Integer => Integers::new(&graph, &graph.topological_order()?, &graph.uses())?,
+            Arithmetic::Integer | Arithmetic::Dynamic => {
+                Integers::new(&graph, &graph.topological_order()?, &graph.uses(), arithmetic == Arithmetic::Dynamic)?
+            }
         };
         let order = fold_constants(&mut graph, &integers)?;
         let uses = graph.uses();
@@ -45,7 +48,7 @@ impl Program {
             let node = graph.node(id);
             packed[id.index()] = pack(&graph, node).map_err(|e| e.at(node))?;
         }
-        if !shapes_depend_on_data(&graph, &order) {
+        if Determined::new(&graph, &order).all() {
             drop_packed_constants(&mut graph, &uses, &packed);
         }
         align_constants(&mut graph)?;
@@ -120,32 +123,4 @@ fn drop_packed_constants(graph: &mut Graph, uses: &[Vec<Use>], packed: &[Option<
             graph.value_mut(id).definition = Definition::Removed;
         }
     }
-}
-
-/// Whether the shape of some node's output may depend on more than the shapes of the graph's inputs.
-fn shapes_depend_on_data(graph: &Graph, order: &[NodeId]) -> bool {
-    // Whether a value is known once shapes are.
-    let mut follows: Vec<bool> = vec![false; graph.value_capacity()];
-    for (id, value) in graph.values() {
-        follows[id.index()] = matches!(value.definition, Definition::Constant(_));
-    }
-    for &id in order {
-        let node = graph.node(id);
-        let shaping_inputs = match &node.op {
-            Op::NonZero | Op::If(_) | Op::Loop(_) | Op::Custom(_) => return true,
-            Op::ConstantOfShape => 0..1,
-            Op::Range => 0..3,
-            Op::Reshape(_) | Op::Squeeze | Op::Unsqueeze | Op::Expand | Op::Tile => 1..2,
-            Op::TopK(_) | Op::Reduce(_) | Op::Split(_) | Op::OneHot(_) => 1..2,
-            Op::Pad(_) | Op::Resize(_) => 1..4,
-            Op::Slice => 1..5,
-            _ => 0..0,
-        };
-        if shaping_inputs.filter_map(|i| node.input(i)).any(|v| !follows[v.index()]) {
-            return true;
-        }
-        let known = matches!(node.op, Op::Shape(_) | Op::Size) || node.inputs.iter().flatten().all(|v| follows[v.index()]);
-        node.outputs.iter().for_each(|v| follows[v.index()] = known);
-    }
-    false
 }

@@ -47,6 +47,7 @@ mod builder;
 mod compile;
 mod copy;
 mod describe;
+mod determined;
 mod execute;
 mod facts;
 mod fake_quantize;
@@ -96,6 +97,9 @@ pub enum Arithmetic {
     /// In integers where there is an integer form, see [`ScheduledStep::kernel`]. What an integer operator has absorbed
     /// cannot be tapped; the dequantized result can.
     Integer,
+    /// So, and floats that meet constant integers are quantized to 8 bits by their own range, once per tensor and run:
+    /// dynamic quantization. Without it such operators compute in floats.
+    Dynamic,
 }
 
 /// A graph made ready to run. See the [module](self).

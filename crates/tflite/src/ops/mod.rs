@@ -143,8 +143,6 @@ pub(crate) fn write(w: &mut NodeWriter<'_, '_>) -> Result<()> {
         | Op::QuantizeLinear(_)
         | Op::DequantizeLinear(_)
         | Op::DynamicQuantizeLinear
-        | Op::QLinearConv(_)
-        | Op::QLinearMatMul
         | Op::ConvInteger(_)
         | Op::MatMulInteger
         | Op::If(_)

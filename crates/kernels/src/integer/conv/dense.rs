@@ -4,7 +4,7 @@
 
 use super::gather::Gather;
 use super::panels::{Entries, Panel, Panels, QUAD};
-use super::tile::{Rows, Tiles};
+use super::tile::{Column, DoubleTiles, Rows, Tiles};
 use crate::error::Result;
 use crate::float::conv::window::Window;
 use crate::integer::Placement;
@@ -145,10 +145,21 @@ impl<F: Finish> Work<'_, F> {
                     );
                 }
                 let rows = Rows { bytes, words: &words, steps: [step, self.weights.quads], count };
-                for (panel, entries) in piece.panels(self.weights.group(group)) {
-                    let (output, placement) = piece.outputs(at, panel.first);
-                    let start = panel.start(self.input.zero_point);
-                    Tiles { panel, entries, start, finish: self.finish, rows, output, placement }.run(isa);
+                let mut panels = piece.panels(self.weights.group(group)).peekable();
+                while let Some(first) = panels.next() {
+                    let second = panels.next_if(|(panel, _)| isa.tier() == Tier::Avx2 && first.0.is_plain() && panel.is_plain());
+                    let (output, placement) = piece.outputs(at, first.0.first);
+                    let first = Column::new(first, self.input.zero_point);
+                    match second {
+                        Some(second) => {
+                            let columns = [first, Column::new(second, self.input.zero_point)];
+                            DoubleTiles { columns, finish: self.finish, rows, output, placement }.run(isa);
+                        }
+                        None => {
+                            let Column { panel, entries, start } = first;
+                            Tiles { panel, entries, start, finish: self.finish, rows, output, placement }.run(isa);
+                        }
+                    }
                 }
             }
         }

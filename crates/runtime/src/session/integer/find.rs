@@ -15,13 +15,13 @@ use super::{Activation, IntegerNode, Output, Scaled, Work};
 use crate::{Result, evaluate};
 
 /// The integer operator that a node is, if it is one.
-pub(super) fn integer_node(graph: &Graph, uses: &[Vec<Use>], id: NodeId) -> Result<Option<IntegerNode>> {
+pub(super) fn integer_node(graph: &Graph, uses: &[Vec<Use>], dynamic: bool, id: NodeId) -> Result<Option<IntegerNode>> {
     let node = graph.node(id);
     if node.outputs.iter().skip(1).any(|v| graph.is_output(*v) || !uses[v.index()].is_empty()) {
         return Ok(None);
     }
     let find = Finder { graph, uses, node };
-    match &node.op {
+    let found = match &node.op {
         Op::Conv(op) => find.conv(op),
         Op::Gemm(op) => find.gemm(*op),
         Op::MatMul(_) => find.matmul(),
@@ -44,7 +44,12 @@ pub(super) fn integer_node(graph: &Graph, uses: &[Vec<Use>], id: NodeId) -> Resu
         Op::Resize(_) => Ok(find.moving(1).filter(IntegerNode::keeps_scale)),
         Op::Pad(_) => Ok(find.moving(1).filter(IntegerNode::keeps_scale)),
         Op::Concat(_) => Ok(find.moving(node.inputs.len())),
+        Op::ConvInteger(_) | Op::MatMulInteger => find.dynamic_integers(),
         _ => Ok(None),
+    };
+    match found {
+        Ok(None) if dynamic => find.dynamic_floats(),
+        found => found,
     }
 }
 
@@ -59,24 +64,18 @@ impl IntegerNode {
 }
 
 /// One node under consideration.
-struct Finder<'g> {
-    graph: &'g Graph,
+pub(super) struct Finder<'g> {
+    pub(super) graph: &'g Graph,
     uses: &'g [Vec<Use>],
-    node: &'g Node,
+    pub(super) node: &'g Node,
 }
 
 impl<'g> Finder<'g> {
     fn conv(&self, op: &Conv) -> Result<Option<IntegerNode>> {
         let (Some(x), Some(weight)) = (self.activation(0), self.constant(1)) else { return Ok(None) };
-        let kernel = match *weight.tensor.shape() {
-            [_, _, w] => [1, w],
-            [_, _, h, w] => [h, w],
-            _ => return Ok(None),
-        };
+        let Some(form) = Form::of_conv(op, weight.tensor.shape()) else { return Ok(None) };
         let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| op.layout == Layout::ChannelsLast) else { return Ok(None) };
         let (output, mut absorbed) = self.output();
-        let [out_c, in_c, ..] = *weight.tensor.shape() else { return Ok(None) };
-        let form = Form { out_c, in_c: in_c.saturating_mul(op.groups), kernel, groups: op.groups, axis: 0, transposed: false };
         let Some(weights) = pack(&weight, &form, &bias, x.scaled, &output)? else { return Ok(None) };
         let (x, pads) = match self.unpadded(x) {
             Some((unpadded, pads, nodes)) => {
@@ -158,11 +157,9 @@ impl<'g> Finder<'g> {
         absorbed: Vec<NodeId>,
     ) -> Result<Option<IntegerNode>> {
         let Some(weight) = self.constant(1) else { return Ok(None) };
-        let [rows, columns] = *weight.tensor.shape() else { return Ok(None) };
-        let (k, n) = if transposed { (columns, rows) } else { (rows, columns) };
-        let form = Form { out_c: n, in_c: k, kernel: [1, 1], groups: 1, axis: usize::from(!transposed), transposed: !transposed };
+        let Some(form) = Form::of_matrix(transposed, weight.tensor.shape()) else { return Ok(None) };
         let weights = pack(&weight, &form, bias, x.scaled, &output)?;
-        Ok(weights.map(|weights| IntegerNode { inputs: vec![x], output, work: Work::Product { weights, k }, absorbed }))
+        Ok(weights.map(|weights| IntegerNode { inputs: vec![x], output, work: Work::Product { weights, k: form.in_c }, absorbed }))
     }
 
     fn binary(&self, op: Arithmetic) -> Option<IntegerNode> {
@@ -234,7 +231,7 @@ impl<'g> Finder<'g> {
     }
 
     /// The computed integers that an input is the dequantized form of.
-    fn activation(&self, index: usize) -> Option<Activation> {
+    pub(super) fn activation(&self, index: usize) -> Option<Activation> {
         let node = self.graph.node(self.graph.producer(self.node.input(index)?)?);
         let Op::DequantizeLinear(DequantizeLinear { block_size: 0, .. }) = node.op else { return None };
         let value = node.input(0).filter(|v| self.graph.constant(*v).is_none())?;
@@ -248,7 +245,7 @@ impl<'g> Finder<'g> {
     }
 
     /// The constant integers that an input is the dequantized form of.
-    fn constant(&self, index: usize) -> Option<Constant<'g>> {
+    pub(super) fn constant(&self, index: usize) -> Option<Constant<'g>> {
         Constant::of(self.graph, self.node.input(index)?)
     }
 
@@ -263,8 +260,12 @@ impl<'g> Finder<'g> {
 
     /// Where the node's result goes, with the activations and the quantizer that it takes on the way.
     fn output(&self) -> (Output, Vec<NodeId>) {
-        let own = self.node.op.activation().unwrap_or(Clamp::NONE);
-        let (mut clamp, mut value, mut absorbed) = (own, self.node.outputs[0], Vec::new());
+        self.output_of(self.node.outputs[0], self.node.op.activation().unwrap_or(Clamp::NONE))
+    }
+
+    /// Where a value goes once it is within limits.
+    pub(super) fn output_of(&self, mut value: ValueId, mut clamp: Clamp) -> (Output, Vec<NodeId>) {
+        let mut absorbed = Vec::new();
         while let Some(u) = self.only_use(value) {
             let next = self.graph.node(u.node);
             let limits = match &next.op {
@@ -282,11 +283,10 @@ impl<'g> Finder<'g> {
             absorbed.push(u.node);
             value = next.outputs[0];
         }
-        let clamp = kernels::Clamp { min: own.min, max: own.max };
-        (Output::Floats { value: self.node.outputs[0], clamp }, Vec::new())
+        (Output::Floats { value, clamp: kernels::Clamp { min: clamp.min, max: clamp.max } }, absorbed)
     }
 
-    fn only_use(&self, value: ValueId) -> Option<Use> {
+    pub(super) fn only_use(&self, value: ValueId) -> Option<Use> {
         match self.uses[value.index()][..] {
             [only] if !self.graph.is_output(value) => Some(only),
             _ => None,

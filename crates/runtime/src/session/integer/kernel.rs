@@ -14,6 +14,7 @@ use super::super::broadcast::Broadcast;
 use super::super::copy::StridedCopy;
 use super::super::kernel::{Operands, Target};
 use crate::Result;
+use crate::ops::dynamic_parameters;
 
 /// What held integers stand for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,6 +59,16 @@ pub(in super::super) enum IntegerKernel {
     Quantize(OutputU8),
     /// `[x]`, integers to floats.
     Dequantize(Scaled),
+    /// `[x]`, from floats of `[batch, channels, pixels]` to `[batch, pixels, channels]`.
+    Interleave { dims: [usize; 3], to: OutputU8 },
+    /// `[x]`, the scale and the zero point by which floats become bytes.
+    DynamicRange,
+    /// `[x, range]`, floats to bytes.
+    DynamicQuantize,
+    /// `[range]`, times the scales of weights.
+    DynamicFactors(Arc<[f32]>),
+    /// `[x, range, factors]`, convolution of bytes over channels last to floats.
+    DynamicConv { weights: Arc<PackedConv2dU8>, dims: Conv2dDims, bias: Option<Arc<[f32]>>, clamp: Clamp },
     /// `[x]`, from `i8` as the caller has it.
     Hold,
     /// `[x]`
@@ -69,7 +80,7 @@ pub(in super::super) enum IntegerKernel {
 impl IntegerKernel {
     pub(in super::super) fn name(&self, isa: Isa) -> &'static str {
         match self {
-            Self::Conv { weights, .. } => weights.kernel_name(isa),
+            Self::Conv { weights, .. } | Self::DynamicConv { weights, .. } => weights.kernel_name(isa),
             Self::Matmul { .. } => "matmul_u8",
             Self::Softmax { .. } => "softmax_u8",
             Self::LayerNorm { .. } => "layer_norm_u8",
@@ -81,6 +92,10 @@ impl IntegerKernel {
             Self::Requantize { .. } => "requantize_u8",
             Self::Quantize(_) => "quantize_u8",
             Self::Dequantize(_) => "dequantize_u8",
+            Self::Interleave { .. } => "quantize_interleaved_u8",
+            Self::DynamicRange => "dynamic_range",
+            Self::DynamicQuantize => "dynamic_quantize_u8",
+            Self::DynamicFactors(_) => "dynamic_factors",
             Self::Hold => "hold_i8",
             Self::Permute { .. } => "permute_u8",
             Self::Copy { .. } => "copy_u8",
@@ -89,7 +104,7 @@ impl IntegerKernel {
 
     pub(in super::super) fn macs(&self) -> usize {
         match self {
-            Self::Conv { dims, .. } => dims.macs(),
+            Self::Conv { dims, .. } | Self::DynamicConv { dims, .. } => dims.macs(),
             Self::Matmul { dims, batch, .. } => [dims.m, dims.k, dims.n].iter().fold(batch.batch, |n, &size| n.saturating_mul(size)),
             _ => 0,
         }
@@ -154,8 +169,33 @@ impl IntegerKernel {
                 }
                 done
             }
+            Self::Interleave { dims, to } => kernels::quantize_interleaved_u8(isa, *dims, *to, &inputs.floats(0)?, output.bytes()),
             Self::Dequantize(from) => {
                 kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), inputs.bytes(0)?, output.floats())
+            }
+            Self::DynamicRange => {
+                let range = kernels::scan_range(isa, &inputs.floats(0)?);
+                let (scale, zero_point) = dynamic_parameters(range.min, range.max);
+                let to = output.floats();
+                to[0] = scale;
+                to[1] = f32::from(zero_point);
+                Ok(())
+            }
+            Self::DynamicQuantize => {
+                let range = inputs.floats(1)?;
+                let scaled = Scaled { scale: range[0], zero_point: range[1] as u8 };
+                kernels::quantize(isa, &scaled.affine(&[i32::from(scaled.zero_point)]), &inputs.floats(0)?, output.bytes())
+            }
+            Self::DynamicFactors(scales) => {
+                let range = inputs.floats(0)?;
+                output.floats().iter_mut().zip(&**scales).for_each(|(factor, scale)| *factor = range[0] * scale);
+                Ok(())
+            }
+            Self::DynamicConv { weights, dims, bias, clamp } => {
+                let (range, factors) = (inputs.floats(1)?, inputs.floats(2)?);
+                let dequantize = Dequantize { scales: &factors, bias: bias.as_deref(), clamp: *clamp };
+                let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: range[1] as u8 };
+                weights.run(isa, dims, input, Sink::F32(&dequantize, output.floats()))
             }
             Self::Hold => {
                 let signed = inputs.tensor(0)?;

@@ -4,7 +4,8 @@
 //! integers (or is the float end of a convolution), each with packed weights and the numbers of its kernel. The nodes
 //! around such an operator, its activation and its quantizer, have no step of their own.
 //!
-//! What has no integer form computes in floats between a dequantizer and a quantizer, as the graph says.
+//! What has no integer form computes in floats between a dequantizer and a quantizer, as the graph says; so does what has
+//! no shape before data are seen.
 //!
 //! Integers are held as `u8`: of `i8` values as their numbers plus 128, zero points with them, so that there is one
 //! family of kernels. Sums are exact; what is not, each kernel states in `fewbit-kernels`. Requantization multiplies by a
@@ -12,6 +13,7 @@
 //!
 //! To add an operator: its arm in [`find`], its [`Work`], and a function in `lower::integer`.
 
+mod dynamic;
 mod find;
 mod kernel;
 mod weights;
@@ -23,8 +25,10 @@ use fewbit_kernels::{BinaryU8, Clamp, ExpTable, OutputU8, PackedConv2dU8};
 
 use rayon::prelude::*;
 
+pub(super) use dynamic::Dynamic;
 pub(super) use kernel::{IntegerKernel, Scaled, Sums};
 
+use super::determined::Determined;
 use crate::Result;
 
 /// The integer operators of a graph.
@@ -87,6 +91,8 @@ pub(super) enum Work {
         weights: Weights,
         k: usize,
     },
+    /// Of floats that are quantized when they are seen.
+    Dynamic(Dynamic),
     /// The product of two activations.
     Matmul,
     Binary(BinaryU8),
@@ -116,7 +122,9 @@ pub(super) struct Weights {
 
 impl Integers {
     /// Finds the integer operators of a graph whose nodes are given in topological order.
-    pub(super) fn new(graph: &Graph, order: &[NodeId], uses: &[Vec<Use>]) -> Result<Self> {
+    ///
+    /// With `dynamic`, floats that meet constant integers are quantized.
+    pub(super) fn new(graph: &Graph, order: &[NodeId], uses: &[Vec<Use>], dynamic: bool) -> Result<Self> {
         let mut all = Self {
             works: vec![None; graph.node_capacity()],
             absorbed: vec![false; graph.node_capacity()],
@@ -125,28 +133,33 @@ impl Integers {
         };
         // Packing weights takes the time; what a node is depends on no other's answer.
         let found: Vec<Result<Option<IntegerNode>>> =
-            order.par_iter().map(|id| find::integer_node(graph, uses, *id).map_err(|e| e.at(graph.node(*id)))).collect();
+            order.par_iter().map(|id| find::integer_node(graph, uses, dynamic, *id).map_err(|e| e.at(graph.node(*id)))).collect();
+        let determined = Determined::new(graph, order);
         for (&id, node) in order.iter().zip(found) {
-            if let (Some(node), false) = (node?, all.absorbed[id.index()]) {
+            if let (Some(node), false) = (node?, all.absorbed[id.index()])
+                && graph.node(id).outputs.iter().all(|v| determined.shape(*v))
+            {
                 all.claim(graph, id, node);
             }
         }
         // Integers that are only moved on the way to an integer operator are held before it, too.
         for &id in order.iter().rev() {
             let node = graph.node(id);
-            let moves = matches!(node.op, Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Transpose(_));
+            let moves = matches!(node.op, Op::Identity | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Transpose(_));
             if moves
                 && let (Some(x), Some(y)) = (node.input(0), node.outputs.first())
                 && all.held[y.index()]
                 && graph.constant(x).is_none()
+                && determined.shape(*y)
             {
                 all.held[x.index()] = true;
             }
         }
-        // Dequantizers of constants that only integer operators read.
+        // Dequantizers of constants that only integer operators read, and quantizers whose work they do.
         for &id in order {
             let node = graph.node(id);
             let constant = !node.inputs.is_empty() && node.inputs.iter().flatten().all(|v| graph.constant(*v).is_some());
+            let constant = constant || matches!(node.op, Op::DynamicQuantizeLinear);
             let mut readers = node.outputs.iter().flat_map(|v| &uses[v.index()]).peekable();
             if constant && readers.peek().is_some() && readers.all(|u| all.is_claimed(u.node)) {
                 all.absorbed[id.index()] = true;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use fewbit_ir::axis::resolve_axis;
-use fewbit_ir::op::DequantizeLinear;
+use fewbit_ir::op::{Conv, DequantizeLinear};
 use fewbit_ir::{Graph, Op, ValueId};
 use fewbit_kernels::{Conv2dWeightsI8, PackedConv2dU8, permute};
 use fewbit_tensor::{DType, Rounding, Tensor};
@@ -38,6 +38,12 @@ impl<'g> Constant<'g> {
         (scales.len() == count && zero_points.len() == count).then_some(Self { tensor, scales, zero_points, axis })
     }
 
+    /// An integer tensor with its zero point; its scales are somebody else's.
+    pub(super) fn unscaled(tensor: &'g Tensor, zero_point: Option<&'g Tensor>) -> Self {
+        let zero_points = zero_point.map_or_else(|| vec![0], Tensor::to_i64_vec);
+        Self { tensor, scales: Cow::Borrowed(&[1.0]), zero_points, axis: None }
+    }
+
     /// The integers less their zero points, if those are the same everywhere and the result fits `i8`.
     fn centred(&self) -> Option<Cow<'g, [i8]>> {
         let zero = *self.zero_points.first()?;
@@ -63,17 +69,44 @@ pub(super) struct Form {
     pub(super) transposed: bool,
 }
 
+impl Form {
+    /// Of a convolution of one or two axes.
+    pub(super) fn of_conv(op: &Conv, shape: &[usize]) -> Option<Self> {
+        let (&[out_c, in_c], spatial) = shape.split_first_chunk()?;
+        let kernel = match *spatial {
+            [w] => [1, w],
+            [h, w] => [h, w],
+            _ => return None,
+        };
+        Some(Self { out_c, in_c: in_c.saturating_mul(op.groups), kernel, groups: op.groups, axis: 0, transposed: false })
+    }
+
+    /// Of a matrix that rows are multiplied by; or of its transpose.
+    pub(super) fn of_matrix(transpose: bool, shape: &[usize]) -> Option<Self> {
+        let [rows, columns] = *shape else { return None };
+        let (in_c, out_c) = if transpose { (columns, rows) } else { (rows, columns) };
+        Some(Self { out_c, in_c, kernel: [1, 1], groups: 1, axis: usize::from(!transpose), transposed: !transpose })
+    }
+
+    /// The weights as a kernel reads them, if there is one for them.
+    pub(super) fn pack(&self, weight: &Constant<'_>, bias: Option<&[i32]>) -> Result<Option<PackedConv2dU8>> {
+        if weight.axis.is_some_and(|axis| axis != self.axis) {
+            return Ok(None);
+        }
+        let Some(mut values) = weight.centred() else { return Ok(None) };
+        if self.transposed {
+            let mut turned = vec![0; values.len()];
+            permute(&[self.in_c, self.out_c], &[1, 0], &values, &mut turned).map_err(|e| kernel_error(&e))?;
+            values = turned.into();
+        }
+        let &Self { out_c, in_c, kernel, groups, .. } = self;
+        let weights = Conv2dWeightsI8 { out_c, in_c, kernel, groups, values: &values, bias };
+        PackedConv2dU8::new(&weights).map(Some).map_err(|e| kernel_error(&e))
+    }
+}
+
 /// Packs weights, if a kernel takes them. `bias` is real, per output channel.
 pub(super) fn pack(weight: &Constant<'_>, form: &Form, bias: &Bias<'_>, input: Scaled, output: &Output) -> Result<Option<Weights>> {
-    if weight.axis.is_some_and(|axis| axis != form.axis) {
-        return Ok(None);
-    }
-    let Some(mut values) = weight.centred() else { return Ok(None) };
-    if form.transposed {
-        let mut turned = vec![0; values.len()];
-        permute(&[form.in_c, form.out_c], &[1, 0], &values, &mut turned).map_err(|e| kernel_error(&e))?;
-        values = turned.into();
-    }
     let channel = |c: usize| weight.scales[if weight.scales.len() == 1 { 0 } else { c }];
     let sum_scales: Vec<f32> = (0..form.out_c).map(|c| input.scale * channel(c)).collect();
     let Some(bias) = bias.integers(&sum_scales) else { return Ok(None) };
@@ -84,16 +117,7 @@ pub(super) fn pack(weight: &Constant<'_>, form: &Form, bias: &Bias<'_>, input: S
     if factors.iter().any(|f| !f.is_finite()) {
         return Ok(None);
     }
-    let weights = Conv2dWeightsI8 {
-        out_c: form.out_c,
-        in_c: form.in_c,
-        kernel: form.kernel,
-        groups: form.groups,
-        values: &values,
-        bias: bias.as_deref(),
-    };
-    let packed = PackedConv2dU8::new(&weights).map_err(|e| kernel_error(&e))?;
-    Ok(Some(Weights { packed: Arc::new(packed), factors }))
+    Ok(form.pack(weight, bias.as_deref())?.map(|packed| Weights { packed: Arc::new(packed), factors }))
 }
 
 /// A bias as the graph has it.

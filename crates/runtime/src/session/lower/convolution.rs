@@ -38,9 +38,15 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// Of floats.
     pub(super) fn new(b: &Builder<'_>, node: &Node, layout: Layout) -> Option<Self> {
-        let x = b.float_shape(node.input(0)?)?;
-        let y = b.float_shape(node.outputs[0])?;
+        b.float_shape(node.input(0)?).and(b.float_shape(node.outputs[0])).and_then(|_| Self::of_any(b, node, layout))
+    }
+
+    /// Of any element type.
+    pub(super) fn of_any(b: &Builder<'_>, node: &Node, layout: Layout) -> Option<Self> {
+        let x = b.facts.shape(node.input(0)?)?;
+        let y = b.facts.shape(node.outputs[0])?;
         let weight = b.facts.shape(node.input(1)?)?;
         let channels = layout.channel_axis(x.len());
         let spatial = layout.spatial_start()..layout.spatial_start() + x.len().checked_sub(2)?;

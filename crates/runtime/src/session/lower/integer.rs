@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fewbit_ir::axis::resolve_axis;
+use fewbit_ir::axis::{resolve_axis, resolve_permutation};
 use fewbit_ir::op::{DequantizeLinear, PoolKind, QuantizeLinear};
 use fewbit_ir::{Node, NodeId, Op, ValueId};
 use fewbit_kernels::Conv2dDims;
@@ -10,7 +10,7 @@ use fewbit_tensor::{DType, Tensor};
 
 use super::super::broadcast::Broadcast;
 use super::super::builder::Builder;
-use super::super::integer::{IntegerKernel, IntegerNode, Output, Scaled, Sums, Weights, Work};
+use super::super::integer::{Dynamic, IntegerKernel, IntegerNode, Output, Scaled, Sums, Weights, Work};
 use super::super::kernel::Kernel;
 use super::super::plan::SlotId;
 use super::moving::Movement;
@@ -44,8 +44,10 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
         }
         Work::Product { weights, k } => {
             let rows = shape(b, node.input(0))?.iter().product::<usize>().checked_div(*k).unwrap_or(0);
-            sums(weights, one_row(rows, *k, weights, b, integer)?, scaled(0)?, integer)
+            let (Output::Integers { value, .. } | Output::Floats { value, .. }) = integer.output;
+            sums(weights, one_row(rows, *k, value, b)?, scaled(0)?, integer)
         }
+        Work::Dynamic(work) => return dynamic(b, id, node, work, integer),
         Work::Matmul => {
             let [x, y] = [scaled(0)?, scaled(1)?];
             let Some((dims, batch)) = product::batched(&shape(b, node.input(0))?, &shape(b, node.input(1))?) else {
@@ -104,6 +106,38 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
     Ok(())
 }
 
+/// The steps that quantize floats, multiply, and scale back.
+fn dynamic(b: &mut Builder<'_>, id: NodeId, node: &Node, work: &Dynamic, integer: &IntegerNode) -> Result<()> {
+    let Output::Floats { value, clamp } = integer.output else { return Err(unplanned()) };
+    let shape = b.float_shape(work.input).ok_or_else(unplanned)?;
+    let dims = match (&node.op, work.k) {
+        (Op::Conv(op) | Op::ConvInteger(op), None) => {
+            let problem = convolution::Problem::of_any(b, node, op.layout).ok_or_else(unplanned)?;
+            problem.dims(&op.window, op.groups, &op.window.geometry(&problem.spatial, &problem.kernel)?)
+        }
+        (_, Some(k)) => one_row(shape.iter().product::<usize>().checked_div(k).unwrap_or(0), k, value, b)?,
+        (_, None) => return Err(unplanned()),
+    };
+    let (x, range) = match b.dynamic(work.input) {
+        Some(known) => known,
+        None => {
+            let real = b.slot(work.input)?;
+            let range = b.temporary(vec![2])?;
+            b.emit(id, Kernel::Integer(IntegerKernel::DynamicRange), vec![Some(real)], vec![range]);
+            let x = b.room(DType::U8, shape)?;
+            b.emit(id, Kernel::Integer(IntegerKernel::DynamicQuantize), vec![Some(real), Some(range)], vec![x]);
+            b.remember_dynamic(work.input, (x, range));
+            (x, range)
+        }
+    };
+    let factors = b.temporary(vec![work.scales.len()])?;
+    b.emit(id, Kernel::Integer(IntegerKernel::DynamicFactors(Arc::clone(&work.scales))), vec![Some(range)], vec![factors]);
+    let kernel = IntegerKernel::DynamicConv { weights: Arc::clone(&work.weights), dims, bias: work.bias.clone(), clamp };
+    let y = b.output(value)?;
+    b.emit(id, Kernel::Integer(kernel), vec![Some(x), Some(range), Some(factors)], vec![y]);
+    Ok(())
+}
+
 fn sums(weights: &Weights, dims: Conv2dDims, input: Scaled, integer: &IntegerNode) -> IntegerKernel {
     let factors = Arc::clone(&weights.factors);
     let sums = match integer.output {
@@ -114,10 +148,8 @@ fn sums(weights: &Weights, dims: Conv2dDims, input: Scaled, integer: &IntegerNod
 }
 
 /// A matrix product as a convolution of one pixel over an image of one row.
-fn one_row(rows: usize, k: usize, weights: &Weights, b: &Builder<'_>, integer: &IntegerNode) -> Result<Conv2dDims> {
-    let (Output::Integers { value, .. } | Output::Floats { value, .. }) = integer.output;
-    let out_c = b.facts.shape(value).and_then(|s| s.last().copied()).ok_or_else(unplanned)?;
-    debug_assert!(weights.factors.len() == out_c);
+fn one_row(rows: usize, k: usize, output: ValueId, b: &Builder<'_>) -> Result<Conv2dDims> {
+    let out_c = b.facts.shape(output).and_then(|s| s.last().copied()).ok_or_else(unplanned)?;
     Ok(Conv2dDims::product(rows, k, out_c))
 }
 
@@ -217,10 +249,35 @@ pub(super) fn quantize(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Quantiz
     if b.float_shape(x).is_none() {
         return Ok(false);
     }
+    let interleaved = interleaved(b, output)?;
     let x = b.slot(x)?;
+    let (kernel, output) = match interleaved {
+        Some((transpose, output, dims)) => {
+            b.absorb(transpose);
+            (IntegerKernel::Interleave { dims, to: scaled.output() }, output)
+        }
+        None => (IntegerKernel::Quantize(scaled.output()), output),
+    };
     let y = b.held_output(output)?;
-    b.emit(id, Kernel::Integer(IntegerKernel::Quantize(scaled.output())), vec![Some(x)], vec![y]);
+    b.emit(id, Kernel::Integer(kernel), vec![Some(x)], vec![y]);
     Ok(true)
+}
+
+/// The transpose of held integers to channels last that is all that happens to them: the node, its output, and the
+/// transposed tensor as batch, channels and pixels.
+fn interleaved(b: &Builder<'_>, value: ValueId) -> Result<Option<(NodeId, ValueId, [usize; 3])>> {
+    let ([only], false, Some(shape)) = (b.program.uses[value.index()].as_slice(), b.is_kept(value), b.facts.shape(value)) else {
+        return Ok(None);
+    };
+    let node = b.program.graph.node(only.node);
+    let Op::Transpose(op) = &node.op else { return Ok(None) };
+    let output = node.outputs[0];
+    let permutation = resolve_permutation(op.perm.as_deref(), shape.len())?;
+    let last = permutation.iter().copied().eq(std::iter::once(0).chain(2..shape.len()).chain([1]));
+    if !last || !b.program.integers.is_held(output) || b.program.integers.is_claimed(only.node) {
+        return Ok(None);
+    }
+    Ok(Some((only.node, output, [shape[0], shape[1], shape[2..].iter().product()])))
 }
 
 /// The one scale of a quantizer or dequantizer whose integers are held.

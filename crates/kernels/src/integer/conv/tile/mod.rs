@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `portable` | every tier's reference |
 //! | `avx2` | tiles of eight rows: the sums by class of entry, the requantization |
+//! | `double` | tiles of four rows of two panels, on AVX2's own tier |
 //! | `vnni` | the sums of such tiles, all entries alike |
 //! | `neon` | tiles of eight rows, the sums of three tiers |
 //! | `wasm` | tiles of three rows |
@@ -15,6 +16,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod double;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
 mod portable;
@@ -61,6 +64,50 @@ pub(super) struct Tiles<'a, F: Finish> {
     /// Begins with the panel's channels.
     pub(super) output: &'a mut [F::Output],
     pub(super) placement: Placement,
+}
+
+/// A panel, its entries, and what its sums begin with.
+#[derive(Clone, Copy)]
+pub(super) struct Column<'a> {
+    pub(super) panel: &'a Panel,
+    pub(super) entries: Entries<'a>,
+    pub(super) start: [i32; WIDTH],
+}
+
+impl<'a> Column<'a> {
+    pub(super) fn new((panel, entries): (&'a Panel, Entries<'a>), zero_point: u8) -> Self {
+        Self { panel, entries, start: panel.start(zero_point) }
+    }
+}
+
+/// A block of rows by two neighbouring panels of plain entries.
+pub(super) struct DoubleTiles<'a, F: Finish> {
+    pub(super) columns: [Column<'a>; 2],
+    pub(super) finish: F,
+    pub(super) rows: Rows<'a>,
+    /// Begins with the first panel's channels, which the second's follow.
+    pub(super) output: &'a mut [F::Output],
+    pub(super) placement: Placement,
+}
+
+impl<F: Finish> DoubleTiles<'_, F> {
+    /// Computes all outputs.
+    pub(super) fn run(self, isa: Isa) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Tier::Avx2, Some(avx2)) = (isa.tier(), isa.avx2()) {
+            let [first, second] = &self.columns;
+            let quads = first.entries.weights.len();
+            assert!(quads == second.entries.weights.len() && self.rows.reach(quads, true), "rows are laid out before they are multiplied");
+            // SAFETY: the tokens prove the instructions, and the rows were checked.
+            return unsafe { double::run(avx2, self) };
+        }
+        let Self { columns, finish, rows, output, placement } = self;
+        let mut at = 0;
+        for Column { panel, entries, start } in columns {
+            Tiles { panel, entries, start, finish, rows, output: &mut output[at..], placement }.run(isa);
+            at += panel.channels;
+        }
+    }
 }
 
 impl<F: Finish> Tiles<'_, F> {
