@@ -9,6 +9,7 @@ mod cross;
 mod demo;
 mod fuzz;
 mod latency;
+mod layers;
 mod mobilenet_v2;
 mod photos;
 mod python;
@@ -52,6 +53,17 @@ enum Task {
         #[arg(long)]
         npz: Option<PathBuf>,
     },
+    /// Compares every distinct integer layer of a quantized network with ONNX Runtime (.onnx) or LiteRT (.tflite)
+    Layers {
+        /// .onnx or .tflite file
+        model: PathBuf,
+        /// Fixes the shape of an input, such as x=1,3,48,320
+        #[arg(long, value_name = "NAME=N,…")]
+        input_shape: Vec<String>,
+        /// Where the layers are left
+        #[arg(long, default_value = "target/layers")]
+        folder: PathBuf,
+    },
     /// Feeds mutated files to the readers
     Fuzz {
         /// Executions of each reader
@@ -73,6 +85,7 @@ fn main() -> Result<()> {
         Task::Cross => cross::cross(cross::Extent::Machines),
         Task::Demo { offline } => demo::demo(offline),
         Task::LatencyServer { model, threads, npz } => latency::serve(&model, threads, npz.as_ref()),
+        Task::Layers { model, input_shape, folder } => layers::layers(&model, &input_shape, &folder),
         Task::Fuzz { executions, reader, seed } => fuzz::fuzz(executions, reader.as_deref(), seed),
     }
 }

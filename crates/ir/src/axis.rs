@@ -38,6 +38,10 @@ pub fn resolve_permutation(perm: Option<&[usize]>, rank: usize) -> Result<Vec<us
     }
 }
 
+/// From here on the end of a slice means the end of the axis, whatever its size: exporters write this number and larger ones
+/// for it, and no axis has as many elements.
+pub const OPEN_END: i64 = 1_000_000_000;
+
 /// One axis of a slice over a known size: where it starts, its step, and how many elements it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SliceAxis {

@@ -55,6 +55,22 @@ const POINTWISE: [Layer; 10] = [
 
 const DENSE: [Layer; 4] = [[224, 3, 32, 3, 2, 1], [32, 16, 16, 3, 1, 1], [8, 64, 64, 3, 1, 1], [14, 256, 256, 3, 1, 1]];
 
+/// Dense layers of a single row, small ones among them.
+const ROWS: [Layer; 6] = [
+    [1, 8, 8, 1, 1, 1],
+    [1, 64, 10, 1, 1, 1],
+    [1, 128, 128, 1, 1, 1],
+    [1, 640, 128, 1, 1, 1],
+    [1, 128, 640, 1, 1, 1],
+    [1, 1280, 1000, 1, 1, 1],
+];
+
+/// Few outputs, where the cost of a call shows.
+const SMALL: [Layer; 5] = [[1, 4, 4, 1, 1, 1], [2, 4, 4, 1, 1, 1], [4, 8, 8, 1, 1, 1], [8, 8, 8, 1, 1, 1], [3, 4, 8, 3, 1, 1]];
+
+/// The first layers of image networks.
+const FIRST: [Layer; 3] = [[224, 3, 32, 3, 2, 1], [96, 3, 8, 3, 2, 1], [32, 3, 16, 3, 1, 1]];
+
 const DEPTHWISE: [Layer; 6] = [
     [112, 32, 32, 3, 1, 32],
     [112, 96, 96, 3, 2, 96],
@@ -104,6 +120,29 @@ fn dense_u8(bencher: Bencher, layer: Layer) {
     integer(bencher, layer);
 }
 
+#[divan::bench(args = ROWS)]
+fn row_u8(bencher: Bencher, layer: Layer) {
+    integer(bencher, layer);
+}
+
+#[divan::bench(args = SMALL)]
+fn small_u8(bencher: Bencher, layer: Layer) {
+    integer(bencher, layer);
+}
+
+#[divan::bench(args = FIRST)]
+fn first_u8(bencher: Bencher, layer: Layer) {
+    integer(bencher, layer);
+}
+
+/// The first layer of keyword spotting: 49 × 10 features of sound, a kernel of 10 × 4.
+#[divan::bench]
+fn first_of_sound_u8(bencher: Bencher) {
+    let dims =
+        Conv2dDims { in_h: 49, in_w: 10, out_h: 25, out_w: 5, kernel: [10, 4], pad_top: 4, pad_left: 1, ..dims([1, 1, 64, 1, 2, 1]) };
+    integer_of(bencher, &dims);
+}
+
 #[divan::bench(args = DEPTHWISE)]
 fn depthwise_f32(bencher: Bencher, layer: Layer) {
     float(bencher, layer);
@@ -126,16 +165,19 @@ fn float(bencher: Bencher, layer: Layer) {
 }
 
 fn integer(bencher: Bencher, layer: Layer) {
-    let dims = dims(layer);
-    let [size, in_c, out_c, kernel, _, groups] = layer;
-    let values: Vec<i8> = trained(out_c * in_c / groups * kernel * kernel);
-    let (input, bias, multipliers) = (bytes(size * size * in_c), vec![1000; out_c], vec![1e-3; out_c]);
-    let weights = Conv2dWeightsI8 { out_c, in_c, kernel: dims.kernel, groups, values: &values, bias: Some(&bias) };
+    integer_of(bencher, &dims(layer));
+}
+
+fn integer_of(bencher: Bencher, dims: &Conv2dDims) {
+    let &Conv2dDims { in_h, in_w, in_c, out_c, kernel, groups, .. } = dims;
+    let values: Vec<i8> = trained(out_c * in_c / groups * kernel[0] * kernel[1]);
+    let (input, bias, multipliers) = (bytes(in_h * in_w * in_c), vec![1000; out_c], vec![1e-3; out_c]);
+    let weights = Conv2dWeightsI8 { out_c, in_c, kernel, groups, values: &values, bias: Some(&bias) };
     let (Ok(packed), mut output) = (PackedConv2dU8::new(&weights), vec![0; dims.out_h * dims.out_w * out_c]) else { return };
     let requantize = Requantize { multipliers: &multipliers, zero_point: 3, min: 0, max: 255 };
     bencher.counter(ItemsCount::new(dims.macs())).bench_local(|| {
         let input = QuantizedU8 { values: black_box(&input), zero_point: 128 };
-        packed.run(Isa::best(), &dims, input, Sink::U8(&requantize, &mut output))
+        packed.run(Isa::best(), dims, input, Sink::U8(&requantize, &mut output))
     });
 }
 

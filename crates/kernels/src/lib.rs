@@ -13,7 +13,7 @@
 //! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`] |
 //! | layout | [`permute()`] |
 //! | quantization | [`quantize()`], [`dequantize`], [`fake_quantize`] |
-//! | integer | [`PackedConv2dU8`], [`PackedConvTranspose2dU8`], [`PackedConv2dI16`], [`matmul_u8`], [`binary_u8`], [`requantize_u8`], [`lookup_u8`], [`max_pool2d_u8`], [`average_pool2d_u8`], [`global_average_pool_u8`], [`softmax_u8`], [`layer_norm_u8`] |
+//! | integer | [`PackedConv2dU8`], [`PackedConvTranspose2dU8`], [`PackedConv2dI16`], [`matmul_u8`], [`binary_u8`], [`requantize_u8`], [`lookup_u8`], [`lookup_f32`], [`max_pool2d_u8`], [`average_pool2d_u8`], [`global_average_pool_u8`], [`softmax_u8`], [`layer_norm_u8`] |
 //! | calibration | [`scan_range`], [`BitHistogram`] |
 //!
 //! # Tiers
@@ -70,7 +70,7 @@ pub use float::{
 pub use integer::{
     BinaryU8, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8, PackedConv2dI16,
     PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8, Requantize, RequantizeI16, Sink, average_pool2d_u8, binary_u8,
-    global_average_pool_u8, layer_norm_u8, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
+    global_average_pool_u8, layer_norm_u8, lookup_f32, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };
 pub use interleave::quantize_interleaved_u8;
 pub use isa::{Isa, Tier};

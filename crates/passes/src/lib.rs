@@ -24,11 +24,11 @@ mod unsign_activations;
 use fewbit_ir::{Graph, infer};
 
 pub use error::{Error, ErrorKind, Result};
-pub use fold::{fold_affine, fold_batch_norm, fold_constants, fold_padding};
+pub use fold::{fold_affine, fold_batch_norm, fold_constants, fold_gathered, fold_padding, fold_shapes};
 pub use fuse_activation::fuse_activation;
 pub use integer_interface::integer_interface;
 pub use note::{Note, Notes};
-pub use recognize::{recognize_activations, recognize_layer_norm};
+pub use recognize::{recognize_activations, recognize_embedding, recognize_layer_norm};
 pub use remove_identity::remove_identity;
 pub use unsign_activations::unsign_activations;
 
@@ -38,9 +38,12 @@ pub type Pass = fn(&mut Graph, &mut Notes) -> Result<()>;
 /// The passes that bring every graph to one form, whatever file it came from and whatever will execute it.
 pub const CANONICAL: &[(&str, Pass)] = &[
     ("fold_constants", fold_constants),
+    ("fold_shapes", fold_shapes),
     ("remove_identity", remove_identity),
     ("recognize_activations", recognize_activations),
     ("recognize_layer_norm", recognize_layer_norm),
+    ("recognize_embedding", recognize_embedding),
+    ("fold_gathered", fold_gathered),
     ("fold_padding", fold_padding),
     ("fold_batch_norm", fold_batch_norm),
     ("fold_affine", fold_affine),

@@ -1,11 +1,15 @@
 //! Removes nodes that do nothing: identities, dropout at inference, casts to the same type, reshapes to the same shape,
-//! transposes that move nothing or undo each other, sums and concatenations of one, padding by nothing.
+//! slices of everything, transposes that move nothing or undo each other, sums and concatenations of one, padding by
+//! nothing.
 //!
-//! Exact. An output of the graph keeps its name.
+//! Exact; a slice that ends at [`OPEN_END`] or later takes all of an axis whose size is not known. An output of the graph
+//! keeps its name.
 
-use fewbit_ir::axis::resolve_permutation;
+use fewbit_ir::axis::{OPEN_END, SliceAxis, resolve_axes, resolve_permutation};
 use fewbit_ir::op::{Transpose, Variadic};
-use fewbit_ir::{Graph, Node, NodeId, Op, TensorType, ValueId};
+use fewbit_ir::{Dim, Graph, Node, NodeId, Op, TensorType, ValueId};
+
+use fewbit_tensor::Tensor;
 
 use crate::matching::input_node;
 use crate::{Notes, Result};
@@ -30,14 +34,15 @@ pub fn remove_identity(graph: &mut Graph, notes: &mut Notes) -> Result<()> {
 fn passes_through(graph: &Graph, node: &Node) -> Option<ValueId> {
     let x = node.input(0)?;
     let ty = |v: ValueId| graph.value(v).ty.as_ref();
-    let shape = |v: ValueId| ty(v).and_then(TensorType::shape);
+    let dims = |v: ValueId| ty(v).and_then(|ty| ty.dims.as_deref());
     let nothing = match &node.op {
         Op::Identity => true,
         Op::Dropout => node.outputs[1..].iter().all(|mask| !graph.is_output(*mask) && graph.uses()[mask.index()].is_empty()),
         Op::Cast(op) => graph.dtype(x) == Some(op.to),
-        Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Expand | Op::Slice | Op::Tile => {
-            shape(x).is_some() && shape(x) == shape(node.outputs[0])
+        Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze | Op::Expand | Op::Tile => {
+            dims(x).is_some_and(|d| !d.contains(&Dim::Unknown)) && dims(x) == dims(node.outputs[0])
         }
+        Op::Slice => takes_everything(graph, node, dims(x)?)?,
         Op::Transpose(op) => {
             let rank = ty(x).and_then(TensorType::rank).or(op.perm.as_ref().map(Vec::len))?;
             let perm = resolve_permutation(op.perm.as_deref(), rank).ok()?;
@@ -48,6 +53,25 @@ fn passes_through(graph: &Graph, node: &Node) -> Option<ValueId> {
         _ => false,
     };
     nothing.then_some(x)
+}
+
+/// Whether a slice goes from the first to the last element of every axis.
+fn takes_everything(graph: &Graph, node: &Node, dims: &[Dim]) -> Option<bool> {
+    let numbers = |i: usize| graph.constant_input(node, i).map(Tensor::to_i64_vec);
+    let (starts, ends) = (numbers(1)?, numbers(2)?);
+    let axes = match node.input(3) {
+        Some(_) => resolve_axes(&numbers(3)?, dims.len()).ok()?,
+        None => (0..starts.len()).collect(),
+    };
+    let steps = if node.input(4).is_some() { numbers(4)? } else { vec![1; starts.len()] };
+    if [ends.len(), axes.len(), steps.len()] != [starts.len(); 3] {
+        return None;
+    }
+    let whole = |i: usize| match dims.get(axes[i])?.known() {
+        Some(size) => SliceAxis::resolve(starts[i], ends[i], steps[i], size).ok().map(|cut| steps[i] == 1 && cut.len == size),
+        None => Some((starts[i], steps[i]) == (0, 1) && ends[i] >= OPEN_END),
+    };
+    (0..starts.len()).try_fold(true, |all, i| Some(all && whole(i)?))
 }
 
 /// Makes the users of a node that does nothing use its input; false if the interface forbids it.
@@ -103,6 +127,31 @@ mod tests {
             &["z = Unary"],
             0.0,
         );
+    }
+
+    #[test]
+    fn slices_of_everything() {
+        let slice = |shape: &str, end: i64| {
+            let mut graph: fewbit_ir::Graph = format!(
+                "input x: f32{shape}\nconst s: i64[2] = [0,0]\nconst e: i64[2] = [{end},1]\nconst a: i64[2] = [0,-1]
+                y = Slice (x, s, e, a)\nz = Unary \"Relu\" (y)\noutput z"
+            )
+            .parse()
+            .unwrap();
+            fewbit_ir::infer::infer(&mut graph).unwrap();
+            super::remove_identity(&mut graph, &mut crate::Notes::default()).unwrap();
+            graph.nodes().count()
+        };
+        for (shape, end, left) in [
+            ("[4,3,1]", 4, 1),
+            ("[4,3,1]", 3, 2),
+            ("[4,3,2]", 4, 2),
+            ("[N,3,1]", 1_000_000_000, 1),
+            ("[N,3,1]", 4, 2),
+            ("[N,3,2]", i64::MAX, 2),
+        ] {
+            assert_eq!(slice(shape, end), left, "{shape} to {end}");
+        }
     }
 
     #[test]

@@ -174,6 +174,26 @@ fn presets_without_activations_quantize_weights_alone() {
 }
 
 #[test]
+fn tables_are_stored_in_integers() {
+    const TABLE: &str = r#"
+input i: i64[3]
+const t: f32[64,32] = random 1
+rows: f32[3,32] = Gather {"axis":0} (t, i)
+output rows
+"#;
+    for (name, says) in [
+        ("static_wi8_ai8", "weights only, weight i8 symmetric per axis 1"),
+        ("dynamic_wi8", "weights only, weight i8 symmetric per axis 1"),
+        ("weight_only_wi4b32", "weights only, weight i4 symmetric per block of 32 along axis 1"),
+        ("float16", "half precision, weight f16"),
+    ] {
+        check(TABLE, &preset(name), "portable", &format!("Gather rows: {says}"));
+    }
+    let small = TABLE.replace("64", "8");
+    check(&small, &preset("dynamic_wi8"), "portable", "Gather rows: float, its 256 weights are too few to be worth it");
+}
+
+#[test]
 fn rules_decide_and_are_named() {
     let recipe = toml(
         "[[rule]]\nop = \"Softmax\"\nuse = \"static_wi8_ai8\"\n[[rule]]\nname = \"side\"\nskip = true\n[[rule]]\nname = \"relu\"\nskip = true",

@@ -1,7 +1,7 @@
 //! Operators that pick, join and pad elements.
 
 use super::{Fact, Types, known};
-use crate::axis::{SliceAxis, resolve_axes, resolve_axis};
+use crate::axis::{OPEN_END, SliceAxis, resolve_axes, resolve_axis};
 use crate::op::{Concat, Gather, GatherNd, Split};
 use crate::{Dim, Error, ErrorKind, Result, TensorType};
 
@@ -88,7 +88,7 @@ pub(super) fn slice(inputs: &[Fact<'_>]) -> Result<Option<TensorType>> {
         let at = |v: &Option<Vec<i64>>| v.as_ref().and_then(|v| v.get(i).copied());
         out[axis] = match (at(&starts), at(&ends), step, dims[axis].known()) {
             (Some(start), Some(end), Some(step), Some(size)) => Dim::Known(SliceAxis::resolve(start, end, step, size)?.len),
-            (Some(0), Some(i64::MAX), Some(1), None) => dims[axis].clone(),
+            (Some(0), Some(end), Some(1), None) if end >= OPEN_END => dims[axis].clone(),
             _ => Dim::Unknown,
         };
     }

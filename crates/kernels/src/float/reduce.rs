@@ -81,16 +81,17 @@ pub fn reduce(isa: Isa, op: Reduce, dims: &ReduceDims, input: &[f32], output: &m
 /// The larger; NaN if either is NaN.
 #[inline(always)]
 pub(crate) fn max(a: f32, b: f32) -> f32 {
-    // The first choice is one instruction that gives `b` if either is NaN.
+    // The first choice is one instruction that gives `b` if either is NaN. The sum is NaN like `a`; with `a` itself, storing
+    // the result where `a` came from would become a masked store, which is six times slower.
     let larger = if a > b { a } else { b };
-    if a.is_nan() { a } else { larger }
+    if a.is_nan() { a + b } else { larger }
 }
 
 /// The smaller; NaN if either is NaN.
 #[inline(always)]
 pub(crate) fn min(a: f32, b: f32) -> f32 {
     let smaller = if a < b { a } else { b };
-    if a.is_nan() { a } else { smaller }
+    if a.is_nan() { a + b } else { smaller }
 }
 
 /// Partial results of a row: element `i` goes to lane `i % LANES`.

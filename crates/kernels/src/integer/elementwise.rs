@@ -194,23 +194,6 @@ pub fn requantize_u8(isa: Isa, scale: f32, input: super::QuantizedU8, to: Output
     Ok(())
 }
 
-/// `output[i] = table[input[i]]`: any function of one quantized element.
-///
-/// # Errors
-/// If lengths differ.
-pub fn lookup_u8(isa: Isa, table: &[u8; 256], input: &[u8], output: &mut [u8]) -> Result<()> {
-    expect_len("output of a table", output.len(), input.len())?;
-    let operations = output.len();
-    for_each_chunk(output, CHUNK, operations, |i, output| {
-        let input = &input[i * CHUNK..][..output.len()];
-        isa.run(
-            #[inline(always)]
-            || output.iter_mut().zip(input).for_each(|(y, &x)| *y = table[usize::from(x)]),
-        );
-    });
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,9 +247,8 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_scale_and_tables() {
+    fn changes_of_scale() {
         let input = bytes(5, 40_003);
-        let table: [u8; 256] = std::array::from_fn(|i| (i * 7 + 3) as u8);
         for scale in [0.001, 0.031, 0.8] {
             let expect: Vec<u8> = (input.iter())
                 .map(|&x| (((f32::from(x) - 130.0) * (scale / TO.scale)).round_ties_even() + 77.0).clamp(5.0, 240.0) as u8)
@@ -276,8 +258,6 @@ mod tests {
                     let mut output = vec![0; input.len()];
                     requantize_u8(isa, scale, QuantizedU8 { values: &input, zero_point: 130 }, TO, &mut output).unwrap();
                     assert_eq!(output, expect, "{}", isa.name());
-                    lookup_u8(isa, &table, &input, &mut output).unwrap();
-                    assert!(output.iter().zip(&input).all(|(&y, &x)| y == table[usize::from(x)]));
                 }
             });
         }
@@ -297,7 +277,6 @@ mod tests {
             assert!(binary_u8(Isa::best(), BinaryU8::Add, a, b, to, &mut [0; 4]).is_err(), "{name}");
         }
         assert!(binary_u8(Isa::best(), BinaryU8::Add, a, a, TO, &mut [0; 4]).is_ok());
-        assert!(lookup_u8(Isa::best(), &[0; 256], &[0; 3], &mut [0; 4]).is_err());
         assert!(requantize_u8(Isa::best(), -1.0, QuantizedU8 { values: &[0], zero_point: 0 }, TO, &mut [0]).is_err());
     }
 }

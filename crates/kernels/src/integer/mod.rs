@@ -5,6 +5,7 @@
 
 mod conv;
 mod elementwise;
+mod lookup;
 mod matmul;
 mod norm;
 mod placement;
@@ -18,7 +19,8 @@ use placement::Placement;
 pub use conv::{
     Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, RequantizeI16,
 };
-pub use elementwise::{BinaryU8, OperandU8, OutputU8, binary_u8, lookup_u8, requantize_u8};
+pub use elementwise::{BinaryU8, OperandU8, OutputU8, binary_u8, requantize_u8};
+pub use lookup::{lookup_f32, lookup_u8};
 pub use matmul::matmul_u8;
 pub use norm::layer_norm_u8;
 pub use pool::{average_pool2d_u8, global_average_pool_u8, max_pool2d_u8};

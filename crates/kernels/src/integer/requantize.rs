@@ -72,7 +72,12 @@ pub(super) fn check_factors(what: &str, factors: &[f32], channels: usize) -> Res
     if factors.len() != 1 && factors.len() != channels {
         return Err(Error::new(ErrorKind::Length, format!("{what}: {} for {channels} channels", factors.len())));
     }
-    match factors.iter().find(|factor| !(**factor >= 0.0 && **factor < f32::INFINITY)) {
+    let good = |factor: &f32| *factor >= 0.0 && *factor < f32::INFINITY;
+    // All before any is looked for, as that is done in vectors.
+    if factors.iter().fold(true, |all, factor| all & good(factor)) {
+        return Ok(());
+    }
+    match factors.iter().find(|factor| !good(factor)) {
         Some(factor) => Err(Error::value(format!("{what}: {factor} is no finite number of at least zero"))),
         None => Ok(()),
     }
@@ -158,6 +163,9 @@ fn vectors<const V: usize>(numbers: &[f32], first: usize, len: usize) -> [[f32; 
         return [[*number; WIDTH]; V];
     }
     let mut vectors = [[0.0; WIDTH]; V];
+    if let (Some(numbers), true) = (numbers[first..].as_chunks().0.first_chunk(), len == V * WIDTH) {
+        return *numbers;
+    }
     vectors.as_flattened_mut()[..len].copy_from_slice(&numbers[first..][..len]);
     vectors
 }

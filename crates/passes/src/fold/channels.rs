@@ -30,8 +30,8 @@ impl ChannelMap {
 /// Why a map could not be folded into the node that computes its input.
 pub(super) type Declined = &'static str;
 
-/// Folds `map`, which `node` applies to `x`, into the producer of `x`: `node` disappears and its output, with its name,
-/// becomes the producer's.
+/// Folds `map`, which `node` applies to `x` or to a view of it, into the producer of `x`: `node` disappears and its output,
+/// with its name, becomes what it was computed of.
 pub(super) fn fold_into_producer(
     graph: &mut Graph,
     matcher: &Matcher,
@@ -46,7 +46,8 @@ pub(super) fn fold_into_producer(
         Ok((producer, map)) => {
             scale_output(graph, matcher, producer, &map)?;
             let output = graph.node(node).outputs[0];
-            graph.redefine(output, producer, 0);
+            let before = graph.node(node).inputs.iter().flatten().find_map(|v| graph.producer(*v)).unwrap_or(producer);
+            graph.redefine(output, before, 0);
             graph.remove_node(node);
             notes.applied(&name);
         }

@@ -1,8 +1,10 @@
 //! Renames the axes that an operator speaks of.
 
 use fewbit_ir::axis::{resolve_axes, resolve_axis};
-use fewbit_ir::{Graph, Node, Op};
+use fewbit_ir::{Graph, Layout, Node, Op};
 use fewbit_tensor::Tensor;
+
+use super::{inverse, permutation};
 
 /// An operator on permuted data, with the inputs that had to change.
 pub(super) struct Renamed {
@@ -17,12 +19,13 @@ impl Renamed {
     }
 }
 
-/// The operator for data whose axis `forward[i]` lies at `i` now (so axis `a` is at `place[a]`); `None` where it is not
-/// known how.
-pub(super) fn rename(graph: &Graph, node: &Node, rank: usize, forward: &[usize], place: &[usize]) -> Option<Renamed> {
+/// The operator for data that has been permuted to a layout: axis `forward[i]` of the source lies at `i` now, so its axis
+/// `a` is at `place[a]`. `None` where it is not known how.
+pub(super) fn rename(graph: &Graph, node: &Node, rank: usize, layout: Layout) -> Option<Renamed> {
     if rank < 3 {
         return None;
     }
+    let (forward, place) = (&permutation(layout, rank)[..], &inverse(&permutation(layout, rank))[..]);
     let mut op = node.op.clone();
     let axis = |axis: &mut i64| {
         *axis = i64::try_from(place[resolve_axis(*axis, rank).ok()?]).ok()?;
@@ -45,12 +48,13 @@ pub(super) fn rename(graph: &Graph, node: &Node, rank: usize, forward: &[usize],
         }
         Op::Reduce(reduce) => {
             let keep = reduce.keep_dims;
-            return reduce_axes(graph, node, op, rank, forward, place, keep);
+            return reduce_axes(graph, node, op, rank, layout, keep);
         }
         Op::Squeeze => {
             node.input(1)?;
-            return reduce_axes(graph, node, op, rank, forward, place, false);
+            return reduce_axes(graph, node, op, rank, layout, false);
         }
+        Op::Unsqueeze => return insert_axes(graph, node, op, rank, layout),
         Op::Slice => {
             let starts = graph.constant_input(node, 1)?;
             let axes = match node.input(3) {
@@ -111,17 +115,35 @@ fn places(axes: &[usize], place: &[usize]) -> Option<Tensor> {
     Some(Tensor::vector(numbers))
 }
 
-/// A reduction that drops axes leaves the source order only if what remains stands in it.
-fn reduce_axes(graph: &Graph, node: &Node, op: Op, rank: usize, forward: &[usize], place: &[usize], keep: bool) -> Option<Renamed> {
+/// A reduction that drops axes leaves what remains in the source order, or in the order of the layout.
+fn reduce_axes(graph: &Graph, node: &Node, op: Op, rank: usize, layout: Layout, keep: bool) -> Option<Renamed> {
     let Some(axes) = node.input(1) else { return Some(Renamed { op, inputs: Vec::new(), permutes_output: keep }) };
     let axes = resolve_axes(&graph.constant(axes)?.to_i64_vec(), rank).ok()?;
     if axes.is_empty() {
         return None;
     }
-    if !keep && !forward.iter().filter(|a| !axes.contains(a)).is_sorted() {
-        return None;
+    let forward = permutation(layout, rank);
+    let permutes_output = keep || leaves_permuted(&forward, &axes, layout)?;
+    Some(Renamed { op, inputs: vec![(1, places(&axes, &inverse(&forward))?)], permutes_output })
+}
+
+/// New axes of size 1 in a permuted tensor, such that the result is permuted too.
+fn insert_axes(graph: &Graph, node: &Node, op: Op, rank: usize, layout: Layout) -> Option<Renamed> {
+    let given = graph.constant_input(node, 1)?.to_i64_vec();
+    let axes = resolve_axes(&given, rank + given.len()).ok()?;
+    let forward = permutation(layout, rank + axes.len());
+    let inserted = vec![(1, places(&axes, &inverse(&forward))?)];
+    leaves_permuted(&forward, &axes, layout)?.then_some(Renamed { op, inputs: inserted, permutes_output: true })
+}
+
+/// Whether the axes in the order `forward`, but for some, stand in the order of the layout (true) or of the source
+/// (false).
+fn leaves_permuted(forward: &[usize], dropped: &[usize], layout: Layout) -> Option<bool> {
+    let left: Vec<usize> = forward.iter().filter(|a| !dropped.contains(a)).map(|a| a - dropped.iter().filter(|d| *d < a).count()).collect();
+    if left.is_sorted() {
+        return Some(false);
     }
-    Some(Renamed { op, inputs: vec![(1, places(&axes, place)?)], permutes_output: keep })
+    (left.len() >= 3 && left == permutation(layout, left.len())).then_some(true)
 }
 
 fn pad(graph: &Graph, node: &Node, op: Op, rank: usize, forward: &[usize]) -> Option<Renamed> {

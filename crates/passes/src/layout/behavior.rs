@@ -54,6 +54,7 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
         | Op::CumSum(_)
         | Op::TopK(_)
         | Op::Squeeze
+        | Op::Unsqueeze
         | Op::Tile => Axes,
         Op::Transpose(_) => Transpose,
         Op::Reshape(_) | Op::Flatten(_) => Reshape,
@@ -61,7 +62,6 @@ pub(crate) fn behavior(op: &Op) -> Behavior {
         | Op::MatMul(_)
         | Op::LayerNormalization(_)
         | Op::RmsNormalization(_)
-        | Op::Unsqueeze
         | Op::Gather(_)
         | Op::GatherElements(_)
         | Op::GatherNd(_)

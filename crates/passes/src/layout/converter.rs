@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fewbit_ir::axis::{resolve_axis, resolve_permutation};
 use fewbit_ir::op::Layout;
-use fewbit_ir::{Graph, Node, NodeId, Op, TensorType, ValueId};
+use fewbit_ir::{Graph, Node, NodeId, Op, TensorType, Use, ValueId};
 use fewbit_runtime::evaluate;
 use fewbit_tensor::Tensor;
 
@@ -203,7 +203,7 @@ impl Converter {
                 if self.is_permuted(x) {
                     self.compose_transpose(graph, id, x)?;
                 }
-                Ok(())
+                self.visit_transpose(graph, id)
             }
             Behavior::Reshape => {
                 let harmless = self.is_permuted(x) && speaks_of_no_axis(graph, graph.node(id)) && reshapes_alike(graph, x, self.to);
@@ -255,10 +255,8 @@ impl Converter {
     fn visit_axes(&mut self, graph: &mut Graph, id: NodeId) -> Result<()> {
         let node = graph.node(id);
         let full = node.input(0).map_or(0, |x| rank(graph, x));
-        let forward = permutation(self.to, full.max(2));
-        let place = inverse(&forward);
         let several = matches!(node.op, Op::Concat(_));
-        let Some(renamed) = super::axes::rename(graph, node, full, &forward, &place) else {
+        let Some(renamed) = super::axes::rename(graph, node, full, self.to) else {
             return self.require_source_order(graph, id);
         };
         let last = if several { graph.node(id).inputs.len() } else { 1 };
@@ -279,6 +277,22 @@ impl Converter {
         if renamed.permutes_output {
             self.permute_outputs(graph, id);
         }
+        Ok(())
+    }
+
+    /// A transpose of the source whose result is wanted permuted gives it that order: the two become one, and what stands
+    /// in between, such as a quantizer, works on the permuted value.
+    fn visit_transpose(&mut self, graph: &mut Graph, id: NodeId) -> Result<()> {
+        let output = graph.node(id).outputs[0];
+        let full = rank(graph, output);
+        let cares = |u: &Use| matches!(behavior(&graph.node(u.node).op), Behavior::Fixed | Behavior::Transpose | Behavior::Reshape);
+        if !self.reaches_spatial(graph, output) || graph.uses()[output.index()].iter().any(cares) {
+            return Ok(());
+        }
+        let Op::Transpose(op) = &graph.node(id).op else { return Ok(()) };
+        let perm = resolve_permutation(op.perm.as_deref(), full)?;
+        graph.node_mut(id).op = transpose_op(permutation(self.to, full).into_iter().map(|i| perm[i]).collect());
+        self.permute_type(graph, output);
         Ok(())
     }
 

@@ -101,7 +101,46 @@ fn squeezed_axes_are_renamed() {
             output a
             output b"
         ),
-        &["x_channels_last = Transpose", "y = Conv", "p = GlobalPool", "a = Squeeze", "p_channels_first = Transpose", "b = Squeeze"],
+        &["x_channels_last = Transpose", "y = Conv", "p = GlobalPool", "a = Squeeze", "b_channels_first = Squeeze", "b = Transpose"],
+        1e-5,
+    );
+}
+
+#[test]
+fn axes_of_one_come_and_go() {
+    check(
+        last,
+        &format!(
+            "input x: f32[1,3,5,4]\nconst w: f32[2,3,3,4] = random 1\nconst v: f32[3,2,3,1] = random 2\nconst a: i64[1] = [-1]\nconst b: f32[1,2,1] = [1,2]
+            y = Conv {{\"window\":{{\"strides\":[1,1],\"dilations\":[1,1]}},\"groups\":1}} (x, w)
+            s = Squeeze (y, a)
+            t = Binary {{\"kind\":\"Add\"}} (s, b)
+            u = Unsqueeze (t, a)
+            z = {CONV} (u, v)
+            output z"
+        ),
+        &["x_channels_last = Transpose", "y = Conv", "s = Squeeze", "t = Binary", "u = Unsqueeze", "z_channels_first = Conv", "z = Transpose"],
+        1e-5,
+    );
+}
+
+#[test]
+fn what_the_source_transposed_is_quantized_untransposed() {
+    check(
+        |g, n| {
+            last(g, n)?;
+            crate::remove_identity(g, n)
+        },
+        &format!(
+            "input x: f32[1,5,4,3]\nconst w: f32[2,3,3,3] = random 1\nconst s: f32[] = [0.05]\nconst o: i8[] = [3]
+            t = Transpose {{\"perm\":[0,3,1,2]}} (x)
+            q = QuantizeLinear {{\"axis\":1,\"to\":\"i8\"}} (t, s, o)
+            d = DequantizeLinear {{\"axis\":1}} (q, s, o)
+            y = {CONV} (d, w)
+            z = Transpose {{\"perm\":[0,2,3,1]}} (y)
+            output z"
+        ),
+        &["q = QuantizeLinear", "d = DequantizeLinear", "z = Conv"],
         1e-5,
     );
 }

@@ -13,7 +13,7 @@
 //! spells its constants (accepted up to a relative 10⁻⁴).
 
 use fewbit_ir::op::{Binary, Clamp, Unary, Variadic};
-use fewbit_ir::{Graph, Node, NodeId, Op, ValueId};
+use fewbit_ir::{Graph, Node, NodeId, Op, TensorType, ValueId};
 
 use crate::matching::{binary, by_scalar, close, scalar, with_scalar};
 use crate::{Notes, Result};
@@ -28,10 +28,19 @@ pub fn recognize_activations(graph: &mut Graph, notes: &mut Notes) -> Result<()>
     for id in graph.topological_order()? {
         let node = graph.node(id);
         let Some((unary, x)) = PATTERNS.iter().find_map(|pattern| pattern(graph, node)) else { continue };
+        if widens(graph, x, node.outputs[0]) {
+            continue;
+        }
         notes.applied(&node.name.clone());
         replace(graph, id, unary, x);
     }
     Ok(())
+}
+
+/// Whether a result has more axes than what it is computed of, by those of a constant of one element.
+fn widens(graph: &Graph, x: ValueId, result: ValueId) -> bool {
+    let rank = |v: ValueId| graph.value(v).ty.as_ref().and_then(TensorType::rank);
+    rank(result).is_some_and(|r| rank(x).is_none_or(|x| r > x))
 }
 
 fn replace(graph: &mut Graph, id: NodeId, unary: Unary, x: ValueId) {
@@ -57,14 +66,12 @@ fn min_max(graph: &Graph, node: &Node) -> Option<(Unary, ValueId)> {
         return None;
     }
     let (x, bound) = with_scalar(graph, node)?;
-    // A bound of more axes than the value would widen the result.
-    let same_rank = graph.value(x).ty.as_ref()?.rank()? == graph.value(node.outputs[0]).ty.as_ref()?.rank()?;
     let clamp = match op {
         Variadic::Min => Clamp { max: bound, ..Clamp::NONE },
         Variadic::Max => Clamp { min: bound, ..Clamp::NONE },
         Variadic::Sum | Variadic::Mean => return None,
     };
-    same_rank.then_some((clamped(clamp), x))
+    Some((clamped(clamp), x))
 }
 
 fn clamped(clamp: Clamp) -> Unary {
@@ -189,54 +196,64 @@ fn gelu(graph: &Graph, node: &Node) -> Option<(Unary, ValueId)> {
     })
 }
 
-/// Whether a value is `√(2/π) · (x + 0.044715 x³)`, or `√(2/π) · x · (1 + 0.044715 x²)`.
+/// Whether a value is `√(2/π) · (x + 0.044715 x³)`, multiplied out or not.
 fn is_tanh_polynomial(graph: &Graph, value: ValueId, x: ValueId) -> bool {
     const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     const CUBIC: f32 = 0.044_715;
-    let cubic = |v: ValueId| {
-        let node = graph.producer(v).map(|p| graph.node(p));
-        node.and_then(|n| scaled(graph, n)).is_some_and(|(power, c)| close(c, CUBIC) && is_power(graph, power, x, 3))
-    };
-    let quadratic = |v: ValueId| {
-        let node = graph.producer(v).map(|p| graph.node(p));
-        node.and_then(|n| scaled(graph, n)).is_some_and(|(power, c)| close(c, CUBIC) && is_power(graph, power, x, 2))
-    };
-    let matches = || {
-        let node = graph.node(graph.producer(value)?);
-        if let Some((sum, factor)) = scaled(graph, node) {
-            let add = binary(graph, sum, Binary::Add)?;
-            let (a, b) = (add.input(0)?, add.input(1)?);
-            return Some(close(factor, SQRT_2_OVER_PI) && ((a == x && cubic(b)) || (b == x && cubic(a))));
-        }
-        let (values, factor) = factors(graph, node)?;
-        let [a, b] = values[..] else { return None };
-        let one_plus =
-            |v: ValueId| binary(graph, v, Binary::Add).and_then(|n| with_scalar(graph, n)).is_some_and(|(q, c)| c == 1.0 && quadratic(q));
-        Some(close(factor, SQRT_2_OVER_PI) && ((a == x && one_plus(b)) || (b == x && one_plus(a))))
-    };
-    matches().unwrap_or(false)
+    let Some([constant, linear, square, cubic]) = polynomial(graph, value, x, MAX_DEPTH) else { return false };
+    constant == 0.0 && square == 0.0 && close(linear, SQRT_2_OVER_PI) && close(cubic, SQRT_2_OVER_PI * CUBIC)
 }
 
-fn is_power(graph: &Graph, value: ValueId, x: ValueId, exponent: u8) -> bool {
-    let matches = || {
-        if let Some(pow) = binary(graph, value, Binary::Pow) {
-            let (base, e) = by_scalar(graph, pow)?;
-            return Some(base == x && e == f32::from(exponent));
+/// Nodes between a polynomial and its variable.
+const MAX_DEPTH: usize = 8;
+
+/// The coefficients of the polynomial of at most third degree in `x` that a value is, from the constant on.
+fn polynomial(graph: &Graph, value: ValueId, x: ValueId, depth: usize) -> Option<[f32; 4]> {
+    if value == x {
+        return Some([0.0, 1.0, 0.0, 0.0]);
+    }
+    if let Some(constant) = scalar(graph, value) {
+        return Some([constant, 0.0, 0.0, 0.0]);
+    }
+    let depth = depth.checked_sub(1)?;
+    let node = graph.node(graph.producer(value)?);
+    let of = |index: usize| polynomial(graph, node.input(index)?, x, depth);
+    match &node.op {
+        Op::Unary(Unary::Square) => of(0).and_then(|p| product(p, p)),
+        Op::Binary(op) if op.activation.is_none() => match op.kind {
+            Binary::Add => Some(sum(of(0)?, of(1)?)),
+            Binary::Mul => product(of(0)?, of(1)?),
+            Binary::Div => by_scalar(graph, node).and_then(|(_, s)| product(of(0)?, [1.0 / s, 0.0, 0.0, 0.0])),
+            Binary::Pow => match by_scalar(graph, node)? {
+                (_, 2.0) => of(0).and_then(|p| product(p, p)),
+                (_, 3.0) => of(0).and_then(|p| product(product(p, p)?, p)),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn sum(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+    std::array::from_fn(|i| a[i] + b[i])
+}
+
+/// The product, if its degree is at most 3.
+fn product(a: [f32; 4], b: [f32; 4]) -> Option<[f32; 4]> {
+    let mut result = [0.0; 4];
+    for (i, a) in a.iter().enumerate().filter(|(_, a)| **a != 0.0) {
+        for (j, b) in b.iter().enumerate().filter(|(_, b)| **b != 0.0) {
+            *result.get_mut(i + j)? += a * b;
         }
-        if exponent == 1 {
-            return Some(value == x);
-        }
-        let mul = binary(graph, value, Binary::Mul)?;
-        let (a, b) = (mul.input(0)?, mul.input(1)?);
-        Some((a == x && is_power(graph, b, x, exponent - 1)) || (b == x && is_power(graph, a, x, exponent - 1)))
-    };
-    matches().unwrap_or(false) || exponent == 1 && value == x
+    }
+    Some(result)
 }
 
 #[cfg(test)]
 mod tests {
     use super::recognize_activations;
-    use crate::check::check;
+    use crate::check::{check, unchanged};
 
     fn becomes(body: &str, op: &str, tolerance: f32) {
         let constants = "const three: f32[] = [3]\nconst zero: f32[] = [0]\nconst six: f32[] = [6]\nconst half: f32[] = [0.5]
@@ -280,5 +297,22 @@ mod tests {
             r#"{"Gelu":{"tanh":true}}"#,
             1e-5,
         );
+        let multiplied_out = "q = Binary {\"kind\":\"Mul\"} (c, x)\np = Binary {\"kind\":\"Mul\"} (x, q)
+            u = Binary {\"kind\":\"Mul\"} (p, x)\nr = Binary {\"kind\":\"Add\"} (u, x)";
+        let inside =
+            "o = Binary {\"kind\":\"Add\"} (e, one)\nm = Binary {\"kind\":\"Mul\"} (half, o)\nz = Binary {\"kind\":\"Mul\"} (m, x)";
+        becomes(
+            &format!("{multiplied_out}\nt = Binary {{\"kind\":\"Mul\"}} (k, r)\ne = Unary \"Tanh\" (t)\n{inside}"),
+            r#"{"Gelu":{"tanh":true}}"#,
+            1e-5,
+        );
+        let quadratic = "s = Binary {\"kind\":\"Mul\"} (x, x)\nq = Binary {\"kind\":\"Mul\"} (c, s)\nr = Binary {\"kind\":\"Add\"} (q, one)
+            u = Binary {\"kind\":\"Mul\"} (x, k)\nt = Binary {\"kind\":\"Mul\"} (u, r)";
+        becomes(&format!("{quadratic}\ne = Unary \"Tanh\" (t)\n{tail}"), r#"{"Gelu":{"tanh":true}}"#, 1e-5);
+    }
+
+    #[test]
+    fn not_where_a_constant_adds_an_axis() {
+        unchanged(recognize_activations, "input x: f32[4]\nconst zero: f32[1,1] = [0]\nz = Variadic \"Max\" (x, zero)\noutput z");
     }
 }

@@ -1,5 +1,6 @@
 //! Which nodes could run in integers, or have weights to quantize, each looked at alone.
 
+use fewbit_ir::op::Gather;
 use fewbit_ir::rule::{Class, Role, quant_rule};
 use fewbit_ir::{Graph, Node, NodeId, Op, TensorType, ValueId};
 use fewbit_tensor::{DType, Granularity, QuantScheme};
@@ -78,6 +79,7 @@ fn decide(graph: &Graph, node: &Node, verdict: &Verdict, targets: &TargetSet) ->
     let Some(config) = verdict.config else { return Decision::Float(FloatReason::Recipe) };
     let decision = match config {
         _ if class == Class::Opaque => Err(FloatReason::Opaque),
+        _ if is_table(graph, node) => table(graph, node, config),
         Config::Static { weight, activation_bits } => {
             integer(graph, node, weight, activation_bits, verdict, targets).map(Decision::Integer)
         }
@@ -101,6 +103,27 @@ fn weights(
         return Err(FloatReason::SmallWeight { elements });
     }
     Ok(Decision::Weights { weight, mode })
+}
+
+/// Whether a node picks rows of a constant matrix, as embeddings do.
+fn is_table(graph: &Graph, node: &Node) -> bool {
+    matches!(node.op, Op::Gather(Gather { axis: 0 }))
+        && graph.constant_input(node, 0).is_some_and(|t| t.dtype() == DType::F32 && t.rank() == 2)
+}
+
+/// A table is stored in few bits and computed with in float, whatever becomes of the nodes around it: rows are picked, not
+/// multiplied. Columns have scales of their own, since what follows treats each as a channel.
+fn table(graph: &Graph, node: &Node, config: Config) -> std::result::Result<Decision, FloatReason> {
+    let elements = graph.constant_input(node, 0).map_or(0, fewbit_tensor::Tensor::len);
+    if elements < MIN_DYNAMIC_ELEMENTS {
+        return Err(FloatReason::SmallWeight { elements });
+    }
+    let scheme = config.weight().map(|weight| {
+        let granularity = weight.block.map_or(Granularity::PerAxis { axis: 1 }, |size| Granularity::PerBlock { axis: 1, size });
+        QuantScheme::weight(weight.bits, granularity)
+    });
+    let mode = if scheme.is_some() { WeightMode::WeightOnly } else { WeightMode::Float16 };
+    Ok(Decision::Weights { weight: WeightPlan { input: 0, scheme, bias: None, channel_axis: None }, mode })
 }
 
 fn integer(

@@ -49,6 +49,25 @@ pub(super) fn gather(op: Gather, call: &Call<'_>) -> Result<Tensor> {
     from_cells(x.dtype(), shape, out)
 }
 
+/// The same of floats into memory that is there: for every index the slice of `run` elements there, along an axis of `size`.
+pub(crate) fn gather_floats(x: &[f32], size: usize, run: usize, indices: &Tensor, out: &mut [f32]) -> Result<()> {
+    let places = places(indices, size)?;
+    let (block, picked) = (span(&[size, run]), span(&[places.len(), run]));
+    if out.is_empty() {
+        return Ok(());
+    }
+    let whole = x.len().is_multiple_of(block) && out.len().is_multiple_of(picked);
+    if !whole || x.len() / block != out.len() / picked {
+        return Err(Error::shape("what is gathered does not have the size that was planned"));
+    }
+    for (block, out) in x.chunks_exact(block).zip(out.chunks_exact_mut(picked)) {
+        for (place, out) in places.iter().zip(out.chunks_exact_mut(run)) {
+            out.copy_from_slice(&block[place * run..][..run]);
+        }
+    }
+    Ok(())
+}
+
 /// `[x, indices]` of equal rank: the element at the same place, but for the axis, where the index says.
 pub(super) fn gather_elements(op: Gather, call: &Call<'_>) -> Result<Tensor> {
     let (x, indices) = (call.need(0)?, call.need(1)?);

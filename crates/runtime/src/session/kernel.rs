@@ -16,6 +16,7 @@ use super::broadcast::Broadcast;
 use super::copy::StridedCopy;
 use super::fake_quantize::FakeQuantize;
 use super::integer::IntegerKernel;
+use crate::ops::gather_floats;
 use crate::{Error, ErrorKind, Result};
 
 /// The work of one step.
@@ -49,6 +50,8 @@ pub(super) enum Kernel {
     Softmax { rows: usize, columns: usize, log: bool },
     /// `[x, scale?, bias?]`, along rows.
     LayerNorm { rows: usize, columns: usize, epsilon: f32 },
+    /// `[x, indices]`, slices of `run` elements along an axis of `size`.
+    Gather { size: usize, run: usize },
     /// `[x]`
     Permute { shape: Vec<usize>, permutation: Vec<usize> },
     /// Works on integers.
@@ -106,6 +109,7 @@ impl Kernel {
             Self::Reduce { .. } => "reduce",
             Self::Softmax { .. } => "softmax",
             Self::LayerNorm { .. } => "layer_norm",
+            Self::Gather { .. } => "gather",
             Self::Permute { .. } => "permute",
             Self::Copy { .. } => "copy",
         }
@@ -138,8 +142,11 @@ impl Kernel {
             return kernel.run(isa, inputs, output)?.map_err(|e| kernel_error(&e));
         }
         let output = output.floats();
+        if let Self::Gather { size, run } = self {
+            return gather_floats(&inputs.floats(0)?, *size, *run, inputs.tensor(1)?, output);
+        }
         let done = match self {
-            Self::Evaluate | Self::Alias | Self::Integer(_) => {
+            Self::Evaluate | Self::Alias | Self::Integer(_) | Self::Gather { .. } => {
                 return Err(Error::new(ErrorKind::Graph, "the step has no slices to work on"));
             }
             Self::Conv { weights, dims, clamp } => weights.run(isa, dims, *clamp, &inputs.floats(0)?, output),

@@ -155,7 +155,8 @@ fn with_function(op: Unary, map: Map) {
         Unary::GeluTanh => map.run(8, math::gelu_tanh),
         Unary::HardSigmoid { alpha, beta } => map.run(1, |x| UNIT.apply(crate::mul_add(alpha, x, beta))),
         Unary::HardSwish => map.run(1, |x| x * UNIT.apply(crate::mul_add(x, 1.0 / 6.0, 0.5))),
-        Unary::LeakyRelu { alpha } => map.run(1, |x| if x < 0.0 { alpha * x } else { x }),
+        // Times one rather than as it is: in place, that would be a masked store, which is slow.
+        Unary::LeakyRelu { alpha } => map.run(1, |x| x * if x < 0.0 { alpha } else { 1.0 }),
         Unary::Log => map.run(8, math::ln),
         Unary::Mish => map.run(8, math::mish),
         Unary::Neg => map.run(1, |x| -x),

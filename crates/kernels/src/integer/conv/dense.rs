@@ -4,6 +4,7 @@
 
 use super::gather::Gather;
 use super::panels::{Entries, Panel, Panels, QUAD};
+use super::scratch::Scratch;
 use super::tile::{Column, DoubleTiles, Rows, Tiles};
 use crate::error::Result;
 use crate::float::conv::window::Window;
@@ -12,6 +13,11 @@ use crate::integer::requantize::{Finish, QuantizedU8};
 use crate::simd::{Kernel, Simd, WIDTH};
 use crate::threads::{for_each_chunk, threads};
 use crate::{Conv2dDims, Isa, Tier};
+#[cfg(target_arch = "x86_64")]
+use {
+    super::tile::row::{self, Row},
+    crate::simd::avx2::Avx2,
+};
 
 /// Packed weights of a dense or grouped convolution.
 #[derive(Clone, Debug)]
@@ -21,6 +27,9 @@ pub(super) struct Dense {
 
 /// Elements of a block's rows, which lie on the stack and shall stay in the caches with the outputs.
 const BLOCK: usize = 16 * 1024;
+
+/// Elements of the longest row that is multiplied by itself.
+const ROW: usize = 4 * 1024;
 
 /// Elements of the longest row that is laid out.
 const LONGEST: usize = 32 * 1024;
@@ -107,6 +116,11 @@ impl<F: Finish> Work<'_, F> {
     /// Computes a piece, with as much stack as it needs.
     pub(super) fn run(&self, isa: Isa, piece: Piece<F::Output>) {
         let row = (QUAD * self.weights.quads).max(1);
+        #[cfg(target_arch = "x86_64")]
+        if let (Tier::Avx2, Some(avx2), 1, 1, ..=ROW) = (isa.tier(), isa.avx2(), piece.pixels, self.groups, row) {
+            // SAFETY: the token proves AVX2 and FMA.
+            return unsafe { self.row(avx2, piece) };
+        }
         let height = (BLOCK / row / 8 * 8).max(8).min(LONGEST / row).min(piece.pixels);
         let wide = isa.tier() == Tier::Avx2 && self.weights.counts()[3] > 0;
         let copied = self.gather(0).in_place(0).is_none();
@@ -120,10 +134,28 @@ impl<F: Finish> Work<'_, F> {
         }
     }
 
+    /// A single row.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(never)]
+    #[target_feature(enable = "avx2,fma")]
+    fn row(&self, avx2: Avx2, mut piece: Piece<F::Output>) {
+        let (mut bytes, mut nibbles) = (Scratch::<[u8; QUAD], { ROW / QUAD }>::new(), Scratch::<_, { ROW / QUAD }>::new());
+        let bytes = bytes.take(self.weights.quads);
+        self.gather(0).run(piece.first, 1, bytes.as_flattened_mut());
+        let row = Row::new(bytes, nibbles.take(self.weights.quads));
+        for (panel, entries) in piece.panels(self.weights.group(0)) {
+            let (output, placement) = piece.outputs(0, panel.first);
+            let output = &mut output[placement.at(0)..][..panel.channels];
+            // SAFETY: the token proves the instructions; offsets are those of whole quads within a row.
+            unsafe { row::run(avx2, row, (panel, entries), self.input.zero_point, self.finish, output) };
+        }
+    }
+
     /// Blocks of `height` rows, laid out in so many bytes and widened quads if they must be.
     #[inline(never)]
     fn blocks<const BYTES: usize, const QUADS: usize>(&self, isa: Isa, height: usize, mut piece: Piece<F::Output>) {
-        let (mut bytes, mut words) = ([0; BYTES], [[0; 2]; QUADS]);
+        let (mut bytes, mut words) = (Scratch::<u8, BYTES>::new(), Scratch::<[u32; 2], QUADS>::new());
+        let (bytes, words) = (bytes.take(height * self.weights.quads * QUAD), words.take(height * self.weights.quads));
         for group in 0..self.groups {
             let gather = self.gather(group);
             for at in (0..piece.pixels).step_by(height) {
@@ -133,7 +165,7 @@ impl<F: Finish> Work<'_, F> {
                     None => {
                         isa.run(
                             #[inline(always)]
-                            || gather.run(piece.first + at, count, &mut bytes),
+                            || gather.run(piece.first + at, count, bytes),
                         );
                         (&bytes[..], gather.row)
                     }
@@ -144,7 +176,7 @@ impl<F: Finish> Work<'_, F> {
                         || widen(bytes, step, &mut words[..count * self.weights.quads], self.weights.quads),
                     );
                 }
-                let rows = Rows { bytes, words: &words, steps: [step, self.weights.quads], count };
+                let rows = Rows { bytes, words, steps: [step, self.weights.quads], count };
                 let mut panels = piece.panels(self.weights.group(group)).peekable();
                 while let Some(first) = panels.next() {
                     let second = panels.next_if(|(panel, _)| isa.tier() == Tier::Avx2 && first.0.is_plain() && panel.is_plain());

@@ -9,6 +9,7 @@
 //! | `gather` | the inputs of a block's windows, row by row |
 //! | `panels`, `tile` | the order of the weights, the inner kernel |
 //! | `depthwise` | one channel at a time |
+//! | `scratch` | buffers on the stack |
 //! | `words` | 16-bit activations |
 //!
 //! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
@@ -18,6 +19,7 @@ mod depthwise;
 mod gather;
 mod packed;
 mod panels;
+mod scratch;
 #[cfg(test)]
 mod tests;
 mod tile;

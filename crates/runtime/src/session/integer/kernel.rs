@@ -47,6 +47,8 @@ pub(in super::super) enum IntegerKernel {
     Binary { op: kernels::BinaryU8, broadcast: Broadcast, sides: [Scaled; 2], to: OutputU8 },
     /// `[x]`
     Table(Arc<[u8; 256]>),
+    /// `[x]`, integers to floats by any function.
+    Lookup(Arc<[f32; 256]>),
     /// `[x]`
     MaxPool(kernels::Pool2dDims),
     /// `[x]`
@@ -86,6 +88,7 @@ impl IntegerKernel {
             Self::LayerNorm { .. } => "layer_norm_u8",
             Self::Binary { .. } => "binary_u8",
             Self::Table(_) => "table_u8",
+            Self::Lookup(_) => "table_f32",
             Self::MaxPool(_) => "max_pool2d_u8",
             Self::AveragePool { .. } => "average_pool2d_u8",
             Self::GlobalAverage { .. } => "global_average_pool_u8",
@@ -149,6 +152,7 @@ impl IntegerKernel {
                 kernels::binary_u8(isa, *op, sides[0].operand(a), sides[1].operand(b), *to, out)
             }),
             Self::Table(table) => kernels::lookup_u8(isa, table, inputs.bytes(0)?, output.bytes()),
+            Self::Lookup(table) => kernels::lookup_f32(isa, table, inputs.bytes(0)?, output.floats()),
             Self::MaxPool(dims) => kernels::max_pool2d_u8(isa, dims, 0, inputs.bytes(0)?, output.bytes()),
             Self::AveragePool { dims, count, input, to } => {
                 kernels::average_pool2d_u8(isa, dims, *count, input.scale, quantized(*input)?, *to, output.bytes())
@@ -239,7 +243,7 @@ impl Scaled {
         OperandU8 { values, scale: self.scale, zero_point: self.zero_point }
     }
 
-    fn affine<'a>(&'a self, zero_points: &'a [i32]) -> Affine<'a> {
+    pub(in super::super) fn affine<'a>(&'a self, zero_points: &'a [i32]) -> Affine<'a> {
         Affine { scales: std::slice::from_ref(&self.scale), zero_points, inner: 1, min: 0, max: 255 }
     }
 }

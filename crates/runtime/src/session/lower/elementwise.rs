@@ -35,7 +35,7 @@ fn emit_unary(b: &mut Builder<'_>, id: NodeId, node: &Node, op: kernels::Unary) 
 }
 
 /// The kernel's function, if it has one.
-fn unary_kernel(op: Unary) -> Option<kernels::Unary> {
+pub(super) fn unary_kernel(op: Unary) -> Option<kernels::Unary> {
     use kernels::Unary as K;
     Some(match op {
         Unary::Abs => K::Abs,
@@ -89,14 +89,7 @@ fn unary_kernel(op: Unary) -> Option<kernels::Unary> {
 }
 
 pub(super) fn binary(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Arithmetic) -> Result<bool> {
-    let kernel = match op.kind {
-        Binary::Add => kernels::Binary::Add,
-        Binary::Sub | Binary::SquaredDifference => kernels::Binary::Sub,
-        Binary::Mul => kernels::Binary::Mul,
-        Binary::Div => kernels::Binary::Div,
-        Binary::Pow => kernels::Binary::Pow,
-        _ => return Ok(false),
-    };
+    let Some(kernel) = binary_kernel(op.kind) else { return Ok(false) };
     let Some([lhs, rhs]) = pair(b, node)? else { return Ok(false) };
     let Some(shape) = b.float_shape(node.outputs[0]) else { return Ok(false) };
     if op.kind == Binary::SquaredDifference {
@@ -113,6 +106,18 @@ pub(super) fn binary(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Arithmeti
     let y = b.output(value)?;
     emit_binary(b, id, kernel, [lhs, rhs], clamp, y);
     Ok(true)
+}
+
+/// The kernel's function, if it has one; of a squared difference, the difference.
+pub(super) fn binary_kernel(kind: Binary) -> Option<kernels::Binary> {
+    Some(match kind {
+        Binary::Add => kernels::Binary::Add,
+        Binary::Sub | Binary::SquaredDifference => kernels::Binary::Sub,
+        Binary::Mul => kernels::Binary::Mul,
+        Binary::Div => kernels::Binary::Div,
+        Binary::Pow => kernels::Binary::Pow,
+        _ => return None,
+    })
 }
 
 pub(super) fn p_relu(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<bool> {

@@ -281,7 +281,7 @@ fn interleaved(b: &Builder<'_>, value: ValueId) -> Result<Option<(NodeId, ValueI
 }
 
 /// The one scale of a quantizer or dequantizer whose integers are held.
-fn scaled(b: &Builder<'_>, node: &Node, block_size: usize) -> Option<Scaled> {
+pub(super) fn scaled(b: &Builder<'_>, node: &Node, block_size: usize) -> Option<Scaled> {
     let integers = if matches!(node.op, Op::QuantizeLinear(_)) { node.outputs[0] } else { node.input(0)? };
     let (scale, zero_point) = (b.known(node, 1)?, node.input(2).map(|_| b.known(node, 2)));
     (block_size == 0).then(|| Scaled::of(scale, zero_point.unwrap_or(Some(&Tensor::scalar(0_i64)))?, b.dtype(integers)?))?

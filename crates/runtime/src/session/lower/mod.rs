@@ -9,6 +9,7 @@
 mod convolution;
 mod elementwise;
 mod integer;
+mod lookup;
 mod moving;
 mod normalization;
 mod permuted;
@@ -48,7 +49,8 @@ pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> 
         Op::Reduce(op) => reduction::reduce(b, id, node, *op)?,
         Op::Split(op) => moving::split(b, id, node, *op)?,
         Op::QuantizeLinear(op) => integer::quantize(b, id, node, *op)? || quantization::fake_quantize(b, id, node, *op)?,
-        Op::DequantizeLinear(op) => integer::dequantize(b, id, node, *op)?,
+        Op::DequantizeLinear(op) => lookup::functions(b, id, node, *op)? || integer::dequantize(b, id, node, *op)?,
+        Op::Gather(op) => moving::gather(b, id, node, *op)?,
         _ => integer::held_move(b, id, node)? || moving::moved(b, id, node)?,
     };
     if done { Ok(()) } else { evaluated(b, id, node) }

@@ -94,6 +94,34 @@ const CASES: &[Case] = &[
         kernels: "quantize dense depthwise binary global alias dense dequantize",
     },
     Case {
+        name: "functions of dequantized elements, behind a view",
+        shape: &[1, 5, 5, 4],
+        build: |q, x| {
+            let y = q.conv(x, &[3, 4, 3, 3], 1, 2);
+            let y = q.qdq(y, 0.04, 3);
+            let y = q.g.apply("flat", Flatten { axis: 1 }.into(), &[y]);
+            let y = q.g.apply("gelu", Unary::Gelu { tanh: true }.into(), &[y]);
+            let y = q.g.apply("negative", Unary::Neg.into(), &[y]);
+            q.g.apply("cosine", Unary::Cos.into(), &[y])
+        },
+        kernels: "quantize dense table evaluate",
+    },
+    Case {
+        name: "functions between integers",
+        shape: &[1, 5, 5, 4],
+        build: |q, x| {
+            let y = q.conv(x, &[3, 4, 3, 3], 1, 2);
+            let y = q.qdq(y, 0.04, 3);
+            let y = q.g.apply("swish", Unary::HardSwish.into(), &[y]);
+            let factor = q.g.add_constant("factor", Tensor::scalar(0.75_f32));
+            let y = q.g.apply("scaled", Binary::Mul.into(), &[factor, y]);
+            let y = q.g.apply("shifted", Binary::Sub.into(), &[factor, y]);
+            let y = q.qdq(y, 0.03, 20);
+            q.conv(y, &[3, 3, 3, 3], 1, 1)
+        },
+        kernels: "quantize dense table dense",
+    },
+    Case {
         name: "a convolution that ends in floats",
         shape: &[1, 5, 5, 4],
         build: |q, x| q.conv(x, &[3, 4, 3, 3], 1, 2),

@@ -383,6 +383,18 @@ fn movements() {
             let long = integers(g, "long", &[i64::MAX]);
             vec![g.apply("y", Op::Slice, &[x[0], starts, ends, axes, steps]), g.apply("z", Op::Slice, &[x[0], short, long])]
         }),
+        case("slices of everything, forwards and backwards", &[&[4, 3]], "alias copy", |g, x| {
+            let [starts, ends, axes, steps] = [-1, i64::MIN, 0, -1].map(|v| integers(g, "v", &[v]));
+            let (zero, long) = (integers(g, "zero", &[0]), integers(g, "long", &[i64::MAX]));
+            vec![g.apply("all", Op::Slice, &[x[0], zero, long]), g.apply("back", Op::Slice, &[x[0], starts, ends, axes, steps])]
+        }),
+        case("picked", &[&[2, 4, 3]], "gather gather", |g, x| {
+            let (last, few) = (g.add_constant("last", Tensor::scalar(-1_i32)), integers(g, "few", &[3, 0, -4]));
+            vec![
+                g.apply("one", Op::Gather(Gather { axis: -1 }), &[x[0], last]),
+                g.apply("some", Op::Gather(Gather { axis: 1 }), &[x[0], few]),
+            ]
+        }),
         case("pads", &[&[2, 3]], "copy copy evaluate", |g, x| {
             let (pads, value) = (integers(g, "pads", &[1, -1, 0, 2]), g.add_constant("value", Tensor::scalar(9.0_f32)));
             let (last, axis) = (integers(g, "last", &[0, 2]), integers(g, "axis", &[-1]));

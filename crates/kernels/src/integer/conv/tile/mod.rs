@@ -8,6 +8,7 @@
 //! | `portable` | every tier's reference |
 //! | `avx2` | tiles of eight rows: the sums by class of entry, the requantization |
 //! | `double` | tiles of four rows of two panels, on AVX2's own tier |
+//! | `row` | a single row |
 //! | `vnni` | the sums of such tiles, all entries alike |
 //! | `neon` | tiles of eight rows, the sums of three tiers |
 //! | `wasm` | tiles of three rows |
@@ -21,6 +22,8 @@ mod double;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod row;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
