@@ -29,6 +29,7 @@ pub(super) struct Dense {
 const BLOCK: usize = 16 * 1024;
 
 /// Elements of the longest row that is multiplied by itself.
+#[cfg(target_arch = "x86_64")]
 const ROW: usize = 4 * 1024;
 
 /// Elements of the longest row that is laid out.
