@@ -205,7 +205,7 @@ struct Quad {
 const CLASS_COSTS: [usize; 4] = [70, 75, 95, 120];
 const TILE_COST: usize = 160;
 /// The same of two panels of plain entries that are computed together.
-const PLAIN_COST: usize = 220;
+const PLAIN_COST: usize = 200;
 const PLAIN_TILE_COST: usize = 200;
 
 fn cost(classes: &[Vec<&Quad>; 4]) -> usize {

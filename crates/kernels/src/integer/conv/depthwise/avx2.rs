@@ -20,6 +20,11 @@ use std::arch::x86_64::{
 /// Channels of a block.
 const LANES: usize = 4 * WIDTH;
 
+/// The taps of half a block.
+const fn taps_of([height, width]: [usize; 2]) -> usize {
+    height / 2 * width + height % 2 * width.div_ceil(2)
+}
+
 /// The channel of a block that is element `i` of vector `v` of half `h`.
 fn lane(h: usize, v: usize, i: usize) -> usize {
     i / 4 * 16 + h * 8 + v * 4 + i % 4
@@ -29,7 +34,8 @@ fn lane(h: usize, v: usize, i: usize) -> usize {
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     blocks: Vec<Block>,
-    /// `[block][half][pair of kernel rows][kernel column]`, zeros behind the last row.
+    /// `[block][half]`: the kernel's rows in pairs, `[pair][column]`; then, of an odd number of rows, the last one's columns in pairs,
+    /// zeros behind them.
     taps: Vec<Taps>,
     /// Taps of half a block.
     per_half: usize,
@@ -67,15 +73,20 @@ impl Weights {
             let first = first.min(last);
             blocks.push(Block { first, bias: numbers(|c| source.bias(first + c)), totals: numbers(|c| source.total(first + c)) });
             for h in 0..2 {
-                for row in (0..source.kernel[0]).step_by(2) {
-                    for column in 0..source.kernel[1] {
-                        let one = |v: usize, i: usize| source.weight(first + lane(h, v, i / 2), row + i % 2, column).into();
-                        taps.push(Taps(std::array::from_fn(|v| std::array::from_fn(|i| one(v, i)))));
-                    }
+                let mut tap = |at: [[usize; 2]; 2]| {
+                    let one = |v: usize, i: usize| source.weight(first + lane(h, v, i / 2), at[i % 2]).into();
+                    taps.push(Taps(std::array::from_fn(|v| std::array::from_fn(|i| one(v, i)))));
+                };
+                let [height, width] = source.kernel;
+                for row in (0..height - height % 2).step_by(2) {
+                    (0..width).for_each(|column| tap([[row, column], [row + 1, column]]));
+                }
+                if height % 2 == 1 {
+                    (0..width).step_by(2).for_each(|column| tap([[height - 1, column], [height - 1, column + 1]]));
                 }
             }
         }
-        Some(Self { blocks, taps, per_half: source.kernel[0].div_ceil(2) * source.kernel[1] })
+        Some(Self { blocks, taps, per_half: taps_of(source.kernel) })
     }
 
     /// Computes rows of outputs: `row(i)` for the `i`-th line of `output`.
@@ -232,7 +243,7 @@ impl<'a> Span<'a> {
         channels: usize,
         output: &mut [u8],
     ) {
-        let per_half = KH.div_ceil(2) * KW;
+        let per_half = taps_of([KH, KW]);
         let taps = self.taps.chunks_exact(2 * per_half);
         for (((block, taps), words), ready) in self.blocks.iter().zip(taps).zip(words).zip(&self.ready) {
             let (taps, ready) = (&taps[H * per_half..][..per_half], &ready[H]);
@@ -255,10 +266,11 @@ impl<'a> Span<'a> {
             }
             if KH % 2 == 1 {
                 each!(column < COLUMNS, {
-                    let inputs = pairs::<H>(load(KH - 1, column), _mm256_setzero_si256());
+                    let next = if column + 1 < COLUMNS { load(KH - 1, column + 1) } else { _mm256_setzero_si256() };
+                    let inputs = pairs::<H>(load(KH - 1, column), next);
                     for p in 0..P {
-                        if column >= p * SW && column < p * SW + KW {
-                            sums[p] = add_products(sums[p], inputs, &taps[KH / 2 * KW + column - p * SW]);
+                        if column >= p * SW && column < p * SW + KW && (column - p * SW).is_multiple_of(2) {
+                            sums[p] = add_products(sums[p], inputs, &taps[KH / 2 * KW + (column - p * SW) / 2]);
                         }
                     }
                 });
@@ -284,17 +296,21 @@ impl<'a> Span<'a> {
                 let at = block.first - self.first;
                 assert!(at + LANES <= self.len);
                 let mut sums = [ready[0].start, ready[1].start];
-                for i in 0..height.div_ceil(2) {
-                    // A row behind the last one is multiplied by zero.
-                    let lines = [row.line(2 * i), row.line(2 * i + 1)];
+                let mut add = |tap: usize, inputs: [[usize; 2]; 2]| {
+                    // What lies behind the last column is multiplied by zero.
+                    let [a, b] = inputs.map(|[i, j]| self.pixel(row, row.line(i), row.window.horizontal.at(x, j)));
+                    // SAFETY: a pixel has `self.len` elements, which the assertion above compares.
+                    let [a, b] = [a, b].map(|pixel| unsafe { _mm256_loadu_si256(pixel.add(at).cast::<__m256i>()) });
+                    sums[0] = add_products(sums[0], pairs::<0>(a, b), &low[tap]);
+                    sums[1] = add_products(sums[1], pairs::<1>(a, b), &high[tap]);
+                };
+                for i in 0..height / 2 {
                     for j in 0..width {
-                        let column = row.window.horizontal.at(x, j);
-                        // SAFETY: a pixel has `self.len` elements, which the assertion above compares.
-                        let [a, b] =
-                            lines.map(|line| unsafe { _mm256_loadu_si256(self.pixel(row, line, column).add(at).cast::<__m256i>()) });
-                        sums[0] = add_products(sums[0], pairs::<0>(a, b), &low[i * width + j]);
-                        sums[1] = add_products(sums[1], pairs::<1>(a, b), &high[i * width + j]);
+                        add(i * width + j, [[2 * i, j], [2 * i + 1, j]]);
                     }
+                }
+                for j in (0..width).step_by(2).take_while(|_| height % 2 == 1) {
+                    add(height / 2 * width + j / 2, [[height - 1, j], [height - 1, j + 1]]);
                 }
                 let [low, high] = [0, 1].map(|h| requantized(sums[h], ready[h].multipliers, self.limits));
                 self.store(low, high, &mut output[block.first..]);

@@ -38,10 +38,10 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// A weight; zero behind the last row.
-    fn weight(&self, c: usize, row: usize, column: usize) -> i8 {
+    /// A weight; zero behind the last row or column.
+    fn weight(&self, c: usize, [row, column]: [usize; 2]) -> i8 {
         let [height, width] = self.kernel;
-        if row < height { self.values[(c * height + row) * width + column] } else { 0 }
+        if row < height && column < width { self.values[(c * height + row) * width + column] } else { 0 }
     }
 
     fn bias(&self, c: usize) -> i32 {

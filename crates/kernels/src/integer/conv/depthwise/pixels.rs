@@ -34,7 +34,7 @@ impl Weights {
             for row in (0..source.kernel[0]).step_by(2) {
                 for column in 0..source.kernel[1] {
                     for v in 0..2 {
-                        let one = |i: usize| channel(v, i / 2).map_or(0, |c| source.weight(c, row + i % 2, column));
+                        let one = |i: usize| channel(v, i / 2).map_or(0, |c| source.weight(c, [row + i % 2, column]));
                         weights.push(std::array::from_fn(one));
                     }
                 }
