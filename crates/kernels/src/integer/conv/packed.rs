@@ -1,5 +1,6 @@
 //! 2-D convolution with weights packed once: the entry that chooses a kernel.
 
+use super::band::Band;
 use super::dense::Dense;
 use super::depthwise::Depthwise;
 use crate::error::{Error, Result, elements, expect_len};
@@ -70,13 +71,32 @@ impl PackedConv2dU8 {
     /// # Errors
     /// If `dims` contradict the packed weights, a slice's length contradicts `dims`, or the sink's numbers are out of range.
     pub fn run(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, sink: Sink) -> Result<()> {
+        self.check(dims)?;
+        expect_len("convolution input", input.values.len(), dims.input_len()?)?;
+        sink.check("convolution output", dims.out_c, dims.output_len()?)?;
+        sink.run(Run { packed: self, isa, dims, input });
+        Ok(())
+    }
+
+    /// Those rows of what [`run`](Self::run) computes that `band` names, of a single image and bit for bit.
+    ///
+    /// `dims` are those of the whole image; `input` holds some of its rows, and `sink` the rows of the band.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), if there are several images, or if `input` lacks a row.
+    pub fn run_band(&self, isa: Isa, dims: &Conv2dDims, band: &Band, input: QuantizedU8, sink: Sink) -> Result<()> {
+        self.check(dims)?;
+        let (dims, input) = band.cut(dims, input)?;
+        sink.check("convolution output", dims.out_c, dims.output_len()?)?;
+        sink.run(Run { packed: self, isa, dims: &dims, input });
+        Ok(())
+    }
+
+    fn check(&self, dims: &Conv2dDims) -> Result<()> {
         dims.check()?;
         if [dims.out_c, dims.in_c, dims.groups] != [self.out_c, self.in_c, self.groups] || dims.kernel != self.kernel {
             return Err(Error::dims(format!("convolution: {dims:?} contradict the packed weights")));
         }
-        expect_len("convolution input", input.values.len(), dims.input_len()?)?;
-        sink.check("convolution output", dims.out_c, dims.output_len()?)?;
-        sink.run(Run { packed: self, isa, dims, input });
         Ok(())
     }
 

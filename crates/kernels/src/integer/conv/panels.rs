@@ -142,7 +142,8 @@ impl Panels {
             for pair in (0..out_group).step_by(2 * WIDTH) {
                 let panels: Vec<(usize, Vec<Quad>)> =
                     (pair..out_group).step_by(WIDTH).take(2).map(|first| (first, quads_of(first).collect())).collect();
-                let mut classes: Vec<[Vec<&Quad>; 4]> = panels.iter().map(|(_, quads)| if cfg!(target_arch = "x86_64") { classify(quads) } else { alike(quads) }).collect();
+                let mut classes: Vec<[Vec<&Quad>; 4]> =
+                    panels.iter().map(|(_, quads)| if cfg!(target_arch = "x86_64") { classify(quads) } else { alike(quads) }).collect();
                 if classes.len() == 2 && cost(&classes[0]) + cost(&classes[1]) > cost_together(quads) {
                     classes = panels.iter().map(|(_, quads)| alike(quads)).collect();
                 }
