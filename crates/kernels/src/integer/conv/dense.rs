@@ -40,7 +40,7 @@ impl Dense {
     }
 
     pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
-        let [fours, twos, ones, wide] = self.weights.counts();
+        let [fours, twos, ones, wide] = self.weights.counts;
         match isa.tier() {
             Tier::AvxVnni | Tier::Avx512Vnni => "dense, quads of bytes (vpdpbusd)",
             Tier::Avx2 if wide > fours + twos + ones => "dense, mostly pairs of 16 bits (vpmaddwd)",
@@ -107,9 +107,16 @@ impl<F: Finish> Work<'_, F> {
     /// Computes a piece, with as much stack as it needs.
     pub(super) fn run(&self, isa: Isa, piece: Piece<F::Output>) {
         let row = (QUAD * self.weights.quads).max(1);
-        let height = (BLOCK / row / 8 * 8).max(8).min(LONGEST / row).min(piece.pixels);
-        let wide = isa.tier() == Tier::Avx2 && self.weights.counts()[3] > 0;
+        let [fours, twos, ones, wide] = self.weights.counts;
+        let wide = isa.tier() == Tier::Avx2 && wide > 0;
         let copied = self.gather(0).in_place(0).is_none();
+        // Of a mixed panel the rows of a tile are read in no order, so they should stay in the nearest cache.
+        let (grain, room) = match (wide, fours + twos + ones) {
+            (true, 0) => (6, BLOCK),
+            (true, _) => (8, BLOCK / 3),
+            (false, _) => (8, BLOCK),
+        };
+        let height = (room / row / grain * grain).max(grain).min(LONGEST / row).min(piece.pixels);
         match (height * row, wide) {
             (0, _) => self.deep(isa, piece),
             (_, false) if !copied => self.blocks::<0, 0>(isa, height, piece),
@@ -123,6 +130,7 @@ impl<F: Finish> Work<'_, F> {
     /// Blocks of `height` rows, laid out in so many bytes and widened quads if they must be.
     #[inline(never)]
     fn blocks<const BYTES: usize, const QUADS: usize>(&self, isa: Isa, height: usize, mut piece: Piece<F::Output>) {
+        let double = isa.tier() == Tier::Avx2 && self.weights.quads <= DoubleTiles::<F>::MOST_QUADS;
         let (mut bytes, mut words) = ([0; BYTES], [[0; 2]; QUADS]);
         for group in 0..self.groups {
             let gather = self.gather(group);
@@ -147,7 +155,7 @@ impl<F: Finish> Work<'_, F> {
                 let rows = Rows { bytes, words: &words, steps: [step, self.weights.quads], count };
                 let mut panels = piece.panels(self.weights.group(group)).peekable();
                 while let Some(first) = panels.next() {
-                    let second = panels.next_if(|(panel, _)| isa.tier() == Tier::Avx2 && first.0.is_plain() && panel.is_plain());
+                    let second = panels.next_if(|(panel, _)| double && first.0.is_plain() && panel.is_plain());
                     let (output, placement) = piece.outputs(at, first.0.first);
                     let first = Column::new(first, self.input.zero_point);
                     match second {

@@ -65,8 +65,8 @@ impl PackedConv2dU8 {
 
     /// `sink = convolution(input - zero point) + bias` over `[batch, height, width, channels]`.
     ///
-    /// Sums are exact in 32 bits, modulo 2³² where they overflow. A kernel needs some 50 KiB of stack per
-    /// thread, 100 KiB where a window has more than 16,384 inputs; beyond 32,768 it is computed slowly.
+    /// Sums are exact in 32 bits, modulo 2³² where they overflow. A kernel needs some 140 KiB of stack per
+    /// thread, 190 KiB where a window has more than 16,384 inputs; beyond 32,768 it is computed slowly.
     ///
     /// # Errors
     /// If `dims` contradict the packed weights, a slice's length contradicts `dims`, or the sink's numbers are out of range.
