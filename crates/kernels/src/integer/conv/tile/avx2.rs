@@ -27,7 +27,7 @@ const ROWS: usize = 8;
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn run<F: Finish>(avx2: Avx2, tier: Tier, mut tiles: Tiles<F>) {
     let factors = tiles.finish.factors::<1>(tiles.panel.first, tiles.panel.channels);
-    let job = Job { counts: tiles.panel.counts, entries: tiles.entries, start: tiles.start, rows: tiles.rows };
+    let job = Job::new(&tiles);
     let (count, mut at) = (tiles.rows.count, 0);
     if let (Some(requantize), Placement::Consecutive(step), WIDTH) = (tiles.finish.requantizes(), tiles.placement, tiles.panel.channels) {
         let steps = Steps::new(requantize, [&factors; 2]);
@@ -59,13 +59,34 @@ pub(super) unsafe fn run<F: Finish>(avx2: Avx2, tier: Tier, mut tiles: Tiles<F>)
 /// What the sums are made of.
 #[derive(Clone, Copy)]
 pub(super) struct Job<'a> {
-    pub(super) counts: [usize; 4],
     pub(super) entries: Entries<'a>,
+    /// The entries of every class, as they go together.
+    fours: (&'a [[u32; 4]], &'a [[Weights; 4]]),
+    twos: (&'a [[u32; 2]], &'a [[Weights; 2]]),
+    ones: (&'a [[u32; 1]], &'a [[Weights; 1]]),
+    wide: (&'a [u32], &'a [Weights]),
     pub(super) start: [i32; WIDTH],
     pub(super) rows: Rows<'a>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    fn new<F: Finish>(tiles: &Tiles<'a, F>) -> Self {
+        let [fours, twos, ones, _] = tiles.panel.counts;
+        let Entries { offsets, weights } = tiles.entries;
+        let ((four_offsets, offsets), (four_weights, weights)) = (offsets.split_at(fours), weights.split_at(fours));
+        let ((two_offsets, offsets), (two_weights, weights)) = (offsets.split_at(twos), weights.split_at(twos));
+        let ((one_offsets, offsets), (one_weights, weights)) = (offsets.split_at(ones), weights.split_at(ones));
+        Self {
+            entries: tiles.entries,
+            fours: (four_offsets.as_chunks().0, four_weights.as_chunks().0),
+            twos: (two_offsets.as_chunks().0, two_weights.as_chunks().0),
+            ones: (one_offsets.as_chunks().0, one_weights.as_chunks().0),
+            wide: (offsets, weights),
+            start: tiles.start,
+            rows: tiles.rows,
+        }
+    }
+
     /// Writes the first `count` rows, a multiple of [`ROWS`], `step` bytes apart.
     ///
     /// In a function of its own, whose registers are for the sums alone.
@@ -127,8 +148,7 @@ impl Job<'_> {
     ///
     /// # Safety
     /// As [`run`]; the rows exist.
-    #[inline]
-    #[target_feature(enable = "avx2")]
+    #[inline(always)]
     unsafe fn sums<const H: usize>(&self, tier: Tier, at: usize) -> [__m256i; H] {
         // SAFETY: as the caller promises.
         unsafe {
@@ -144,14 +164,8 @@ impl Job<'_> {
     ///
     /// # Safety
     /// As [`run`]; the rows exist.
-    #[inline]
-    #[target_feature(enable = "avx2")]
+    #[inline(always)]
     unsafe fn accumulate<const H: usize>(&self, at: usize) -> [__m256i; H] {
-        let [fours, twos, ones, _] = self.counts;
-        let Entries { offsets, weights } = self.entries;
-        let ((four_offsets, offsets), (four_weights, weights)) = (offsets.split_at(fours), weights.split_at(fours));
-        let ((two_offsets, offsets), (two_weights, weights)) = (offsets.split_at(twos), weights.split_at(twos));
-        let ((one_offsets, offsets), (one_weights, weights)) = (offsets.split_at(ones), weights.split_at(ones));
         let [byte_step, word_step] = self.rows.steps;
         let bytes = self.rows.bytes.as_ptr().wrapping_add(at * byte_step);
         let words = self.rows.words.as_ptr().wrapping_add(at * word_step);
@@ -159,16 +173,16 @@ impl Job<'_> {
         let mut sums = [unsafe { _mm256_loadu_si256(self.start.as_ptr().cast::<__m256i>()) }; H];
         // SAFETY: the caller promises that the rows exist and that offsets lie within them.
         unsafe {
-            for (offsets, weights) in four_offsets.as_chunks().0.iter().zip(four_weights.as_chunks().0) {
+            for (offsets, weights) in self.fours.0.iter().zip(self.fours.1) {
                 together::<H, 4>(&mut sums, bytes, byte_step, offsets, weights);
             }
-            for (offsets, weights) in two_offsets.as_chunks().0.iter().zip(two_weights.as_chunks().0) {
+            for (offsets, weights) in self.twos.0.iter().zip(self.twos.1) {
                 together::<H, 2>(&mut sums, bytes, byte_step, offsets, weights);
             }
-            for (offsets, weights) in one_offsets.as_chunks().0.iter().zip(one_weights.as_chunks().0) {
+            for (offsets, weights) in self.ones.0.iter().zip(self.ones.1) {
                 together::<H, 1>(&mut sums, bytes, byte_step, offsets, weights);
             }
-            for (offset, weights) in offsets.iter().zip(weights) {
+            for (offset, weights) in self.wide.0.iter().zip(self.wide.1) {
                 wide(&mut sums, words.wrapping_add(*offset as usize / QUAD), word_step, weights);
             }
         }
