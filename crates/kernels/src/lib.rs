@@ -68,8 +68,8 @@ pub use float::{
     reduce, softmax, unary, unary_in_place,
 };
 pub use integer::{
-    BinaryU8, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8, PackedConv2dI16,
-    PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8, Requantize, RequantizeI16, Sink, average_pool2d_u8, binary_u8,
+    Band, BinaryU8, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8,
+    PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8, Requantize, RequantizeI16, Sink, average_pool2d_u8, binary_u8,
     global_average_pool_u8, layer_norm_u8, lookup_f32, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };
 pub use interleave::quantize_interleaved_u8;

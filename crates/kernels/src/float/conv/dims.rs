@@ -1,6 +1,7 @@
 //! Sizes of a 2-D convolution and their checks.
 
 use crate::error::{Error, Result, elements};
+use std::ops::Range;
 
 /// Sizes of a convolution over `[batch, height, width, channels]`; a 1-D convolution has height 1.
 ///
@@ -72,6 +73,17 @@ impl Conv2dDims {
         [self.batch, self.out_h, self.out_w, self.out_c].iter().fold(per_output, |n, &size| n.saturating_mul(size))
     }
 
+    /// The rows of the input that some rows of the outputs read; padding is none of them.
+    pub fn input_rows(&self, rows: Range<usize>) -> Range<usize> {
+        let at = |row: usize| row.saturating_mul(self.stride[0]);
+        if rows.is_empty() {
+            return 0..0;
+        }
+        let end = at(rows.end - 1).saturating_add(self.kernel[0].saturating_sub(1).saturating_mul(self.dilation[0])).saturating_add(1);
+        let end = end.saturating_sub(self.pad_top).min(self.in_h);
+        at(rows.start).saturating_sub(self.pad_top).min(end)..end
+    }
+
     /// Elements of the input.
     pub(crate) fn input_len(&self) -> Result<usize> {
         elements("convolution input", &[self.batch, self.in_h, self.in_w, self.in_c])
@@ -134,6 +146,25 @@ mod tests {
             [(224, 3, 2, 1, 1, 112), (7, 7, 1, 1, 0, 1), (5, 3, 1, 2, 0, 1), (4, 3, 1, 2, 0, 0), (1, 1, 0, 1, 0, 0)]
         {
             assert_eq!(Conv2dDims::out_size(input, kernel, stride, dilation, pads), expect);
+        }
+    }
+
+    #[test]
+    fn rows_that_are_read() {
+        let strided = Conv2dDims { in_h: 9, out_h: 5, stride: [2, 1], dilation: [2, 1], ..PLAIN };
+        let far = Conv2dDims { in_h: 2, out_h: 5, pad_top: 4, ..PLAIN };
+        for (dims, rows, expect) in [
+            (PLAIN, 0..4, 0..4),
+            (PLAIN, 0..1, 0..2),
+            (PLAIN, 1..2, 0..3),
+            (PLAIN, 3..4, 2..4),
+            (PLAIN, 2..2, 0..0),
+            (strided, 1..3, 1..8),
+            (strided, 4..5, 7..9),
+            (far, 0..1, 0..0),
+            (far, 2..3, 0..1),
+        ] {
+            assert_eq!(dims.input_rows(rows.clone()), expect, "{rows:?}");
         }
     }
 

@@ -53,7 +53,7 @@ impl Dense {
     }
 
     pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
-        let [fours, twos, ones, wide] = self.weights.counts();
+        let [fours, twos, ones, wide] = self.weights.counts;
         match isa.tier() {
             Tier::AvxVnni | Tier::Avx512Vnni => "dense, quads of bytes (vpdpbusd)",
             Tier::Avx2 if wide > fours + twos + ones => "dense, mostly pairs of 16 bits (vpmaddwd)",
@@ -134,11 +134,18 @@ impl<F: Finish> Work<'_, F> {
             // SAFETY: the token proves AVX2 and FMA.
             return unsafe { self.row(avx2, piece) };
         }
-        // Where the weights stay in the first-level cache, more rows would only drive them out.
-        let most = if self.weights.bytes() <= FEW { 128 } else { BLOCK };
-        let height = (BLOCK / row / 8 * 8).clamp(8, most).min(LONGEST / row).min(piece.pixels);
-        let wide = isa.tier() == Tier::Avx2 && self.weights.wide;
+        let [fours, twos, ones, wide] = self.weights.counts;
+        let wide = isa.tier() == Tier::Avx2 && wide > 0;
         let copied = self.gather(0).in_place(0).is_none();
+        // Of a mixed panel the rows of a tile are read in no order, so they should stay in the nearest cache.
+        let (grain, room) = match (wide, fours + twos + ones) {
+            (true, 0) => (6, BLOCK),
+            (true, _) => (8, BLOCK / 3),
+            (false, _) => (8, BLOCK),
+        };
+        // Where the weights stay in the first-level cache, more rows would only drive them out.
+        let most = if self.weights.bytes() <= FEW { 128 / grain * grain } else { BLOCK };
+        let height = (room / row / grain * grain).clamp(grain, most).min(LONGEST / row).min(piece.pixels);
         match (height * row, wide) {
             (0, _) => self.deep(isa, piece),
             (_, false) if !copied => self.blocks::<0, 0>(isa, height, piece),
@@ -171,6 +178,7 @@ impl<F: Finish> Work<'_, F> {
     fn blocks<const BYTES: usize, const QUADS: usize>(&self, isa: Isa, height: usize, mut piece: Piece<F::Output>) {
         let (mut bytes, mut words) = (Scratch::<u8, BYTES>::new(), Scratch::<[u32; 2], QUADS>::new());
         let (bytes, words) = (bytes.take(height * self.weights.quads * QUAD), words.take(height * self.weights.quads));
+        let double = isa.tier() == Tier::Avx2 && self.weights.quads <= DoubleTiles::<F>::MOST_QUADS;
         for group in 0..self.groups {
             let gather = self.gather(group);
             for at in (0..piece.pixels).step_by(height) {
@@ -194,7 +202,7 @@ impl<F: Finish> Work<'_, F> {
                 let rows = Rows { bytes, words, steps: [step, self.weights.quads], count };
                 let mut panels = piece.panels(self.weights.group(group)).peekable();
                 while let Some(first) = panels.next() {
-                    let second = panels.next_if(|(panel, _)| isa.tier() == Tier::Avx2 && first.0.is_plain() && panel.is_plain());
+                    let second = panels.next_if(|(panel, _)| double && first.0.is_plain() && panel.is_plain());
                     let (output, placement) = piece.outputs(at, first.0.first);
                     let first = Column::new(first, self.input.zero_point);
                     match second {

@@ -5,6 +5,7 @@
 //! | file | is |
 //! |---|---|
 //! | `packed`, `transpose` | the public entries |
+//! | `band` | some rows of the outputs |
 //! | `dense` | how the outputs are cut into blocks |
 //! | `gather` | the inputs of a block's windows, row by row |
 //! | `panels`, `tile` | the order of the weights, the inner kernel |
@@ -14,6 +15,7 @@
 //!
 //! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
 
+mod band;
 mod dense;
 mod depthwise;
 mod gather;
@@ -26,6 +28,7 @@ mod tile;
 mod transpose;
 mod words;
 
+pub use band::Band;
 pub use packed::{Conv2dWeightsI8, PackedConv2dU8};
 pub use transpose::{ConvTranspose2dWeightsI8, PackedConvTranspose2dU8};
 pub use words::{Conv2dWeightsI16, PackedConv2dI16, RequantizeI16};

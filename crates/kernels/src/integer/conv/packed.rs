@@ -1,5 +1,6 @@
 //! 2-D convolution with weights packed once: the entry that chooses a kernel.
 
+use super::band::Band;
 use super::dense::Dense;
 use super::depthwise::Depthwise;
 use crate::error::{Error, Result, elements, expect_len};
@@ -64,19 +65,38 @@ impl PackedConv2dU8 {
 
     /// `sink = convolution(input - zero point) + bias` over `[batch, height, width, channels]`.
     ///
-    /// Sums are exact in 32 bits, modulo 2³² where they overflow. A kernel needs some 50 KiB of stack per
-    /// thread, 100 KiB where a window has more than 16,384 inputs; beyond 32,768 it is computed slowly.
+    /// Sums are exact in 32 bits, modulo 2³² where they overflow. A kernel needs some 140 KiB of stack per
+    /// thread, 190 KiB where a window has more than 16,384 inputs; beyond 32,768 it is computed slowly.
     ///
     /// # Errors
     /// If `dims` contradict the packed weights, a slice's length contradicts `dims`, or the sink's numbers are out of range.
     pub fn run(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, sink: Sink) -> Result<()> {
+        self.check(dims)?;
+        expect_len("convolution input", input.values.len(), dims.input_len()?)?;
+        sink.check("convolution output", dims.out_c, dims.output_len()?)?;
+        sink.run(Run { packed: self, isa, dims, input });
+        Ok(())
+    }
+
+    /// Those rows of what [`run`](Self::run) computes that `band` names, of a single image and bit for bit.
+    ///
+    /// `dims` are those of the whole image; `input` holds some of its rows, and `sink` the rows of the band.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), if there are several images, or if `input` lacks a row.
+    pub fn run_band(&self, isa: Isa, dims: &Conv2dDims, band: &Band, input: QuantizedU8, sink: Sink) -> Result<()> {
+        self.check(dims)?;
+        let (dims, input) = band.cut(dims, input)?;
+        sink.check("convolution output", dims.out_c, dims.output_len()?)?;
+        sink.run(Run { packed: self, isa, dims: &dims, input });
+        Ok(())
+    }
+
+    fn check(&self, dims: &Conv2dDims) -> Result<()> {
         dims.check()?;
         if [dims.out_c, dims.in_c, dims.groups] != [self.out_c, self.in_c, self.groups] || dims.kernel != self.kernel {
             return Err(Error::dims(format!("convolution: {dims:?} contradict the packed weights")));
         }
-        expect_len("convolution input", input.values.len(), dims.input_len()?)?;
-        sink.check("convolution output", dims.out_c, dims.output_len()?)?;
-        sink.run(Run { packed: self, isa, dims, input });
         Ok(())
     }
 

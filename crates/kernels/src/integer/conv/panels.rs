@@ -108,8 +108,8 @@ pub(super) struct Panels {
     /// `[panel][entry]`: where in a row its quad begins.
     offsets: Vec<u32>,
     weights: Vec<Weights>,
-    /// Whether there are wide entries.
-    pub(super) wide: bool,
+    /// The number of entries of every [`Class`].
+    pub(super) counts: [usize; 4],
 }
 
 /// The entries of a panel.
@@ -167,8 +167,8 @@ impl Panels {
                 }
             }
         }
-        let wide = list.iter().any(|panel| panel.counts[3] > 0);
-        Ok(Self { in_group, quads, list, per_group, offsets, weights, wide })
+        let counts = list.iter().fold([0; 4], |sum: [usize; 4], panel: &Panel| std::array::from_fn(|i| sum[i] + panel.counts[i]));
+        Ok(Self { in_group, quads, list, per_group, offsets, weights, counts })
     }
 
     /// The panels of a group, with their entries.
@@ -183,11 +183,6 @@ impl Panels {
     /// The weights' size.
     pub(super) fn bytes(&self) -> usize {
         size_of_val(&self.weights[..])
-    }
-
-    /// The number of entries of every [`Class`].
-    pub(super) fn counts(&self) -> [usize; 4] {
-        self.list.iter().fold([0; 4], |sum, panel| std::array::from_fn(|i| sum[i] + panel.counts[i]))
     }
 }
 
@@ -205,7 +200,7 @@ struct Quad {
 const CLASS_COSTS: [usize; 4] = [70, 75, 95, 120];
 const TILE_COST: usize = 160;
 /// The same of two panels of plain entries that are computed together.
-const PLAIN_COST: usize = 200;
+const PLAIN_COST: usize = 208;
 const PLAIN_TILE_COST: usize = 200;
 
 fn cost(classes: &[Vec<&Quad>; 4]) -> usize {
@@ -313,7 +308,7 @@ mod tests {
         let (panel, entries) = packed.group(1).nth(1).unwrap();
         assert_eq!((panel.first, panel.channels, entries.offsets), (17, 1, &[0][..]));
         assert_eq!(panel.start(2)[..2], [5 - 2 * (51 + 52 + 53), 0]);
-        assert_eq!(packed.counts(), [0, 0, 0, 4]);
+        assert_eq!(packed.counts, [0, 0, 0, 4]);
         assert_eq!(entries.weights[0].0[..5], [51, 52, 53, 0, 0]);
     }
 }

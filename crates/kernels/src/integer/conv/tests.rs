@@ -158,6 +158,47 @@ fn equals_the_oracle_bit_for_bit() {
     }
 }
 
+#[test]
+fn bands_equal_the_whole() {
+    for case in CASES.iter().filter(|case| case.0[0] == 1) {
+        let dims = dims(case);
+        let (row, out_row) = (dims.in_w * dims.in_c, dims.out_w * dims.out_c);
+        let values: Vec<i8> =
+            bytes(2, dims.out_c * (dims.in_c / dims.groups) * dims.kernel[0] * dims.kernel[1]).iter().map(|&b| b as i8).collect();
+        let (kernel, groups) = (dims.kernel, dims.groups);
+        let weights = Conv2dWeightsI8 { out_c: dims.out_c, in_c: dims.in_c, kernel, groups, values: &values, bias: None };
+        let packed = PackedConv2dU8::new(&weights).unwrap();
+        let input = bytes(1, dims.input_len().unwrap());
+        let requantize = Requantize { multipliers: &[2e-4], zero_point: 60, min: 0, max: 255 };
+        let mut expect = vec![0; dims.output_len().unwrap()];
+        for &isa in Isa::supported() {
+            packed.run(isa, &dims, QuantizedU8 { values: &input, zero_point: 9 }, Sink::U8(&requantize, &mut expect)).unwrap();
+            for (height, more) in [(1, 0), (2, 1), (3, 100), (dims.out_h, 0)] {
+                for first in (0..dims.out_h).step_by(height) {
+                    let rows = first..dims.out_h.min(first + height);
+                    let read = dims.input_rows(rows.clone());
+                    let held = read.start.saturating_sub(more)..(read.end + more).min(dims.in_h);
+                    let part = QuantizedU8 { values: &input[held.start * row..held.end * row], zero_point: 9 };
+                    let band = Band { rows: rows.clone(), first_input: held.start };
+                    let mut found = vec![0; rows.len() * out_row];
+                    packed.run_band(isa, &dims, &band, part, Sink::U8(&requantize, &mut found)).unwrap();
+                    assert_eq!(found, expect[rows.start * out_row..rows.end * out_row], "{}, {band:?} of {case:?}", isa.name());
+                    for band in [
+                        Band { first_input: held.start + more + 1, ..band.clone() },
+                        Band { rows: rows.start..dims.out_h + 1, ..band.clone() },
+                    ] {
+                        let sink = Sink::U8(&requantize, &mut found);
+                        assert!(read.is_empty() || packed.run_band(isa, &dims, &band, part, sink).is_err(), "{band:?} of {case:?}");
+                    }
+                    let Some((_, cut)) = part.values.split_last() else { continue };
+                    let cut = QuantizedU8 { values: cut, ..part };
+                    assert!(read.is_empty() || packed.run_band(isa, &dims, &band, cut, Sink::U8(&requantize, &mut found)).is_err());
+                }
+            }
+        }
+    }
+}
+
 /// As [`Case`]; the padding's last two are the output padding.
 const TRANSPOSED: &[Case] = &[
     ([1, 5, 7, 24, 24, 1], [2, 2], [2, 2], [1, 1], [0; 4]),

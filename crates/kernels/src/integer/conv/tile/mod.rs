@@ -6,8 +6,9 @@
 //! | file | is |
 //! |---|---|
 //! | `portable` | every tier's reference |
-//! | `avx2` | tiles of eight rows: the sums by class of entry, the requantization |
-//! | `double` | tiles of four rows of two panels, on AVX2's own tier |
+//! | `avx2` | tiles of eight rows: the sums by class of entry |
+//! | `double` | tiles of six rows of two panels, on AVX2's own tier |
+//! | `steps` | the requantization of both |
 //! | `row` | a single row |
 //! | `vnni` | the sums of such tiles, all entries alike |
 //! | `neon` | tiles of eight rows, the sums of three tiers |
@@ -24,6 +25,8 @@ mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod row;
+#[cfg(target_arch = "x86_64")]
+mod steps;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -94,13 +97,22 @@ pub(super) struct DoubleTiles<'a, F: Finish> {
 }
 
 impl<F: Finish> DoubleTiles<'_, F> {
+    /// Quads of the longest rows.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) const MOST_QUADS: usize = double::MOST_QUADS;
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) const MOST_QUADS: usize = 0;
+
     /// Computes all outputs.
     pub(super) fn run(self, isa: Isa) {
         #[cfg(target_arch = "x86_64")]
         if let (Tier::Avx2, Some(avx2)) = (isa.tier(), isa.avx2()) {
             let [first, second] = &self.columns;
             let quads = first.entries.weights.len();
-            assert!(quads == second.entries.weights.len() && self.rows.reach(quads, true), "rows are laid out before they are multiplied");
+            assert!(
+                quads <= Self::MOST_QUADS && quads == second.entries.weights.len() && self.rows.reach(quads, true),
+                "rows are laid out before they are multiplied"
+            );
             // SAFETY: the tokens prove the instructions, and the rows were checked.
             return unsafe { double::run(avx2, self) };
         }

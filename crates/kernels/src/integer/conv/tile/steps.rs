@@ -1,0 +1,67 @@
+//! Sums to bytes, in registers: the requantization of AVX2's tiles.
+
+use crate::integer::requantize::{Factors, Requantize};
+use std::arch::x86_64::{
+    __m256, __m256i, _mm256_adds_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_loadu_ps, _mm256_max_epu8, _mm256_min_epu8,
+    _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps,
+};
+
+/// The numbers of two vectors of sums, in the order of the sums.
+#[derive(Clone, Copy)]
+pub(super) struct Steps {
+    multipliers: [__m256; 2],
+    high: __m256,
+    zero: __m256i,
+    min: __m256i,
+    max: __m256i,
+    plain: bool,
+}
+
+impl Steps {
+    /// Of a vector's channels and another's.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn new(requantize: &Requantize, factors: [&Factors<1>; 2]) -> Self {
+        let limits = requantize.limits();
+        let scales = factors.map(|factors| &factors.scales()[0]);
+        let near = scales.iter().copied().flatten().all(|&scale| scale < 1.0);
+        Self {
+            // SAFETY: the arrays have the eight floats that are read, at any alignment.
+            multipliers: scales.map(|scales| unsafe { _mm256_loadu_ps(scales.as_ptr()) }),
+            high: _mm256_set1_ps(limits.high),
+            zero: _mm256_set1_epi16(limits.zero_point as i16),
+            min: _mm256_set1_epi8(requantize.min as i8),
+            max: _mm256_set1_epi8(requantize.max as i8),
+            plain: near && [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX],
+        }
+    }
+
+    /// Whether products fit 32 bits, as the multipliers are less than one, and saturated bytes are the result.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Two vectors of sums as 16 bits, saturated, in fours of channels: those of the first and of the second, in each half.
+    ///
+    /// What is far below the limits saturates where it is rounded and packed, what is far above would wrap there unless it
+    /// [is plain](Self::is_plain).
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn words<const PLAIN: bool>(&self, sums: [__m256i; 2]) -> __m256i {
+        let mut steps = sums;
+        for v in 0..2 {
+            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[v]), self.multipliers[v]);
+            steps[v] = _mm256_cvtps_epi32(if PLAIN { scaled } else { _mm256_min_ps(scaled, self.high) });
+        }
+        let words = _mm256_packs_epi32(steps[0], steps[1]);
+        if PLAIN { words } else { _mm256_adds_epi16(words, self.zero) }
+    }
+
+    /// Two vectors of words as bytes within the limits: those of the first and of the second, in each half.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn bytes<const PLAIN: bool>(&self, words: [__m256i; 2]) -> __m256i {
+        let bytes = _mm256_packus_epi16(words[0], words[1]);
+        if PLAIN { bytes } else { _mm256_min_epu8(_mm256_max_epu8(bytes, self.min), self.max) }
+    }
+}
