@@ -212,5 +212,11 @@ fn a_quantized_network_runs_in_integers() {
     let operators = bench.succeeds("bench q.tflite --runs 1 --profile");
     assert!(operators.contains("Conv") && operators.contains("GMAC/s") && operators.contains("average_pool2d_u8"), "{operators}");
     let float = bench.succeeds("bench NET --runs 1");
+    let kernels = bench.succeeds("bench kernels");
+    assert!(kernels.contains("scalar") && kernels.contains("3x3 depthwise convolution"), "{kernels}");
+    let json: serde_json::Value = serde_json::from_str(&bench.succeeds("inspect q.tflite --json")).unwrap();
+    assert!(json["arena_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{json}");
+    assert!(bench.succeeds("inspect q.tflite").contains("bytes of activations at the peak"));
+    assert!(bench.succeeds("run q.tflite --data CALIB --samples 1 --arithmetic dynamic").contains('('));
     assert!(float.contains("MACs, 0 of them in integers"), "{float}");
 }

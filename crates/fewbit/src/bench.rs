@@ -182,17 +182,86 @@ fn steps(schedule: Schedule, times: &[Duration]) -> Vec<Step> {
 
 /// Rows, columns and depth of a product that stays in the first-level cache.
 const PEAK: [usize; 3] = [48, 48, 192];
-/// Runs of which the fastest counts.
+/// Runs of which the fastest counts, as many as there is time for.
 const PEAK_RUNS: usize = 200;
+const PEAK_TIME: Duration = Duration::from_millis(200);
 
-fn fastest(mut run: impl FnMut() -> fewbit_kernels::Result<()>) -> Result<f64> {
-    let mut best = f64::INFINITY;
-    for _ in 0..PEAK_RUNS {
+/// Billions of multiply-accumulates per second of the fastest run.
+fn fastest(macs: usize, mut run: impl FnMut() -> fewbit_kernels::Result<()>) -> Result<f64> {
+    let (mut best, begin) = (f64::INFINITY, Instant::now());
+    for i in 0..PEAK_RUNS {
+        if i > 0 && begin.elapsed() > PEAK_TIME {
+            break;
+        }
         let start = Instant::now();
         run().map_err(|e| Error::network(e.to_string()))?;
         best = best.min(start.elapsed().as_secs_f64());
     }
-    Ok(PEAK.iter().product::<usize>() as f64 / 1e9 / best.max(1e-9))
+    Ok(macs as f64 / 1e9 / best.max(1e-9))
+}
+
+/// How fast a kernel is on one core.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KernelRate {
+    /// The instructions, a name that `FEWBIT_ISA` takes.
+    pub tier: &'static str,
+    /// What is computed.
+    pub work: &'static str,
+    /// The inner loop.
+    pub kernel: &'static str,
+    /// Billions of multiply-accumulates per second.
+    pub gmacs_per_second: f64,
+}
+
+/// Times the kernels of convolutions and products on every tier that this processor has.
+pub fn kernel_rates() -> Result<Vec<KernelRate>> {
+    let mut rates = Vec::new();
+    for &isa in Isa::supported() {
+        let mut rate = |work, kernel, gmacs_per_second| rates.push(KernelRate { tier: isa.name(), work, kernel, gmacs_per_second });
+        rate("product of floats", "dense", float_peak(isa)?);
+        let image = |c: usize, kernel: usize, out_c: usize, groups: usize| Conv2dDims {
+            batch: 1,
+            in_h: 28,
+            in_w: 28,
+            in_c: c,
+            out_h: 28,
+            out_w: 28,
+            out_c,
+            kernel: [kernel; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+            pad_top: kernel / 2,
+            pad_left: kernel / 2,
+            groups,
+        };
+        for (work, dims, bits) in [
+            ("1x1 convolution, 8-bit weights", image(128, 1, 128, 1), 8),
+            ("1x1 convolution, 7-bit weights", image(128, 1, 128, 1), 7),
+            ("1x1 convolution, 4-bit weights", image(128, 1, 128, 1), 4),
+            ("3x3 convolution, 8-bit weights", image(32, 3, 32, 1), 8),
+            ("3x3 depthwise convolution", image(128, 3, 128, 128), 8),
+            ("one row by a matrix", Conv2dDims::product(1, 512, 512), 8),
+        ] {
+            let (kernel, gmacs) = integer_rate(isa, &dims, bits)?;
+            rate(work, kernel, gmacs);
+        }
+    }
+    Ok(rates)
+}
+
+/// The kernel of a convolution with made-up weights of so many bits, and its speed.
+fn integer_rate(isa: Isa, dims: &Conv2dDims, bits: u32) -> Result<(&'static str, f64)> {
+    let len = dims.out_c * (dims.in_c / dims.groups) * dims.kernel[0] * dims.kernel[1];
+    // Of a bell shape, as trained weights are.
+    let bell = |i: usize| (0..4).map(|k| (i * 2 + k) * 7919 % 257).sum::<usize>() as i32 - 512;
+    let values: Vec<i8> = (0..len).map(|i| ((bell(i) / 4).clamp(-127, 127) >> (8 - bits)) as i8).collect();
+    let weights =
+        Conv2dWeightsI8 { out_c: dims.out_c, in_c: dims.in_c, kernel: dims.kernel, groups: dims.groups, values: &values, bias: None };
+    let packed = PackedConv2dU8::new(&weights).map_err(|e| Error::network(e.to_string()))?;
+    let (input, mut output) = (vec![3_u8; dims.in_h * dims.in_w * dims.in_c], vec![0_u8; dims.out_h * dims.out_w * dims.out_c]);
+    let requantize = Requantize { multipliers: &[1e-4], zero_point: 128, min: 0, max: 255 };
+    let run = || packed.run(isa, dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(&requantize, &mut output));
+    Ok((packed.kernel_name(isa), alone(|| fastest(dims.macs(), run))?))
 }
 
 fn float_peak(isa: Isa) -> Result<f64> {
@@ -200,17 +269,12 @@ fn float_peak(isa: Isa) -> Result<f64> {
     let weights = MatrixWeights { k, n, values: &vec![0.5; k * n], strides: Strides::row_major(n), bias: None };
     let packed = PackedMatrix::new(&weights).map_err(|e| Error::network(e.to_string()))?;
     let (input, mut output) = (vec![0.25; m * k], vec![0.0; m * n]);
-    alone(|| fastest(|| packed.run(isa, m, fewbit_kernels::Clamp::NONE, &input, &mut output)))
+    alone(|| fastest(PEAK.iter().product(), || packed.run(isa, m, fewbit_kernels::Clamp::NONE, &input, &mut output)))
 }
 
 fn integer_peak(isa: Isa) -> Result<f64> {
     let [m, n, k] = PEAK;
-    let weights = Conv2dWeightsI8 { out_c: n, in_c: k, kernel: [1, 1], groups: 1, values: &vec![100; k * n], bias: None };
-    let packed = PackedConv2dU8::new(&weights).map_err(|e| Error::network(e.to_string()))?;
-    let dims = Conv2dDims::product(m, k, n);
-    let (input, mut output) = (vec![3_u8; m * k], vec![0_u8; m * n]);
-    let requantize = Requantize { multipliers: &[1e-4], zero_point: 128, min: 0, max: 255 };
-    alone(|| fastest(|| packed.run(isa, &dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(&requantize, &mut output))))
+    Ok(integer_rate(isa, &Conv2dDims::product(m, k, n), 8)?.1)
 }
 
 /// On a thread whose kernels do not share their work.

@@ -107,6 +107,14 @@ impl Executable {
             .collect()
     }
 
+    /// Bytes of activations that a run holds at its peak; dimensions that are not known count as 1. `None` if the network
+    /// does not run with such shapes.
+    pub fn arena_bytes(&self) -> Option<usize> {
+        let known = |port: &Port| Some(port.ty.as_ref()?.dims.as_ref()?.iter().map(|d| d.known().unwrap_or(1)).collect());
+        let shapes: Vec<Vec<usize>> = self.inputs.iter().map(known).collect::<Option<_>>()?;
+        Some(self.session.plan(&shapes, &[]).ok()?.arena_bytes())
+    }
+
     /// Runs what [`accept`](Self::accept) gave as often as is asked for; returns the time of each run.
     pub fn time(&self, workspace: &mut Workspace, inputs: &[Tensor], runs: usize) -> Result<Vec<Duration>> {
         let run = |_| {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use fewbit::Network;
-use fewbit::bench::{Benchmark, bench, made_up};
+use fewbit::bench::{Benchmark, KernelRate, bench, kernel_rates, made_up};
 use fewbit::inspect::inspect;
 use fewbit::report::peak_memory;
 use serde::Serialize;
@@ -17,10 +17,10 @@ use crate::render;
 /// Times a network in fewbit's own runtime: latency, throughput, part of this processor's peak, energy, memory
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  fewbit bench mobilenet_v2.int8.tflite --threads 1 --profile\n  fewbit bench m.onnx --data x.npz --json"
+    after_help = "Examples:\n  fewbit bench mobilenet_v2.int8.tflite --threads 1 --profile\n  fewbit bench m.onnx --data x.npz --json\n  fewbit bench kernels"
 )]
 pub(crate) struct Arguments {
-    /// .onnx, .tflite, .keras or .h5 file
+    /// .onnx, .tflite, .keras or .h5 file; `kernels` for the kernels alone, with all instructions that this processor has
     model: PathBuf,
     /// Data whose first sample is the input [default: made-up numbers]
     #[arg(long, num_args = 1..)]
@@ -53,7 +53,22 @@ struct Row {
     benchmark: Benchmark,
 }
 
+/// The kernels alone.
+fn kernels(json: bool) -> fewbit::Result<Outcome> {
+    let rates = kernel_rates()?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&rates).map_err(|e| fewbit::Error::settings(e.to_string()))?);
+        return Ok(Outcome::Done);
+    }
+    let row = |r: &KernelRate| vec![r.tier.to_owned(), r.work.to_owned(), r.kernel.to_owned(), format!("{:.1}", r.gmacs_per_second)];
+    println!("{}", render::table(&["instructions", "work", "kernel", "GMAC/s"], rates.iter().map(row).collect()));
+    Ok(Outcome::Done)
+}
+
 pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
+    if a.model.as_os_str() == "kernels" {
+        return kernels(a.json);
+    }
     let start = Instant::now();
     let network = Network::load(&a.model, &a.network.input_shape)?;
     let executable = network.executable(a.arithmetic.arithmetic())?;

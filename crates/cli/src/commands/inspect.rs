@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use fewbit::inspect::{Inspection, inspect};
 use fewbit::network::load_as_written;
+use fewbit::{Arithmetic, Network};
+use serde::Serialize;
 
 use crate::Outcome;
 use crate::flags::NetworkFlags;
@@ -29,19 +31,32 @@ pub(crate) struct Arguments {
 pub(crate) fn run(a: &Arguments) -> fewbit::Result<Outcome> {
     let file = load_as_written(&a.model, &a.network.input_shape)?;
     let inspection = inspect(&file.model.graph);
+    // What fewbit cannot run can be inspected all the same.
+    let network = Network::load(&a.model, &a.network.input_shape).and_then(|network| network.executable(Arithmetic::Integer));
+    let arena_bytes = network.ok().and_then(|executable| executable.arena_bytes());
     if a.json {
-        println!("{}", serde_json::to_string_pretty(&inspection).map_err(|e| fewbit::Error::settings(e.to_string()))?);
+        let row = Row { inspection: &inspection, arena_bytes };
+        println!("{}", serde_json::to_string_pretty(&row).map_err(|e| fewbit::Error::settings(e.to_string()))?);
         return Ok(Outcome::Done);
     }
     println!("{}: {}, {} bytes", a.model.display(), file.format.name(), count(file.size));
-    print(&inspection, a.nodes);
+    print(&inspection, arena_bytes, a.nodes);
     for note in &file.notes {
         println!("note: {note}");
     }
     Ok(Outcome::Done)
 }
 
-fn print(i: &Inspection, nodes: bool) {
+/// What is printed.
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    inspection: &'a Inspection,
+    /// Activations at the peak of a run in fewbit's runtime.
+    arena_bytes: Option<usize>,
+}
+
+fn print(i: &Inspection, arena_bytes: Option<usize>, nodes: bool) {
     for (name, ty) in &i.inputs {
         println!("input   {name}: {ty}");
     }
@@ -52,6 +67,9 @@ fn print(i: &Inspection, nodes: bool) {
     println!("weights {} elements, {} bytes ({})", count(i.parameters as u64), count(i.constant_bytes as u64), bytes.join(", "));
     let unknown = if i.unknown_macs > 0 { format!(", and {} nodes of unknown shape", i.unknown_macs) } else { String::new() };
     println!("MACs    {}{unknown}", count(i.macs));
+    if let Some(bytes) = arena_bytes {
+        println!("memory  {} bytes of activations at the peak of a run", count(bytes as u64));
+    }
     let operators = i.operators.iter().map(|(op, n)| vec![op.clone(), n.to_string()]).collect();
     println!("{}", table(&["operator", "nodes"], operators));
     if nodes {
