@@ -32,6 +32,7 @@ const BLOCK: usize = 16 * 1024;
 const FEW: usize = 8 * 1024;
 
 /// Elements of the longest row that is multiplied by itself.
+#[cfg(target_arch = "x86_64")]
 const ROW: usize = 4 * 1024;
 
 /// Elements of the longest row that is laid out.
