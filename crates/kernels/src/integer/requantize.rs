@@ -72,12 +72,15 @@ pub(super) fn check_factors(what: &str, factors: &[f32], channels: usize) -> Res
     if factors.len() != 1 && factors.len() != channels {
         return Err(Error::new(ErrorKind::Length, format!("{what}: {} for {channels} channels", factors.len())));
     }
-    let good = |factor: &f32| *factor >= 0.0 && *factor < f32::INFINITY;
-    // All before any is looked for, as that is done in vectors.
-    if factors.iter().fold(true, |all, factor| all & good(factor)) {
+    // All in vectors, before any is looked for: the sign is set where a number is negative, or where a step of the exponent overflows.
+    let bits = factors.iter().fold(0, |all, factor| {
+        let bits = (factor + 0.0).to_bits();
+        all | bits | bits.wrapping_add(1 << 23)
+    });
+    if bits >> 31 == 0 {
         return Ok(());
     }
-    match factors.iter().find(|factor| !good(factor)) {
+    match factors.iter().find(|factor| !(**factor >= 0.0 && **factor < f32::INFINITY)) {
         Some(factor) => Err(Error::value(format!("{what}: {factor} is no finite number of at least zero"))),
         None => Ok(()),
     }
@@ -240,5 +243,22 @@ impl Finish for Accumulators {
         for v in 0..V {
             simd.store_sums(sums[v], &mut to[v]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_are_finite_and_not_negative() {
+        let good = [0.0, -0.0, 1.0, f32::MAX, f32::MIN_POSITIVE, 1e-45];
+        assert!(check_factors("factors", &good, good.len()).is_ok());
+        assert!(check_factors("factors", &good[..1], 9).is_ok());
+        for bad in [-1.0, -1e-45, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+            let error = check_factors("factors", &[1.0, bad], 2).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Value, "{bad}");
+        }
+        assert_eq!(check_factors("factors", &good, 2).unwrap_err().kind(), ErrorKind::Length);
     }
 }
