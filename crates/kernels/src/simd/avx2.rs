@@ -39,6 +39,19 @@ pub(crate) fn keep(mut x: __m256i) -> __m256i {
     x
 }
 
+/// `H` places from `first` on, `step` elements apart, each held in a register of its own: computed from each other, they would cost
+/// an inner loop an addition per row.
+#[inline(always)]
+pub(crate) fn hold<T, const H: usize>(first: *const T, step: usize) -> [*const T; H] {
+    let mut places = [first; H];
+    for (p, place) in places.iter_mut().enumerate() {
+        *place = first.wrapping_add(p * step);
+        // SAFETY: there are no instructions.
+        unsafe { asm!("/* {0} */", inout(reg) * place, options(nostack, preserves_flags)) };
+    }
+    places
+}
+
 impl Simd for Avx2 {
     type Vector = __m256;
 

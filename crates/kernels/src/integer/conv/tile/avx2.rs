@@ -9,7 +9,7 @@ use crate::integer::Placement;
 use crate::integer::conv::panels::{Entries, QUAD, Weights};
 use crate::integer::requantize::{Factors, Finish};
 use crate::simd::WIDTH;
-use crate::simd::avx2::{Avx2, keep};
+use crate::simd::avx2::{Avx2, hold, keep};
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_castsi128_pd, _mm_storeh_pd, _mm_storel_epi64, _mm_unpackhi_epi32, _mm_unpacklo_epi32, _mm256_add_epi16,
     _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_load_si256, _mm256_loadu_si256, _mm256_madd_epi16,
@@ -167,23 +167,25 @@ impl<'a> Job<'a> {
     #[inline(always)]
     unsafe fn accumulate<const H: usize>(&self, at: usize) -> [__m256i; H] {
         let [byte_step, word_step] = self.rows.steps;
-        let bytes = self.rows.bytes.as_ptr().wrapping_add(at * byte_step);
-        let words = self.rows.words.as_ptr().wrapping_add(at * word_step);
+        let bytes: [_; H] = hold(self.rows.bytes.as_ptr().wrapping_add(at * byte_step), byte_step);
         // SAFETY: the array has the eight integers that are read, at any alignment.
         let mut sums = [unsafe { _mm256_loadu_si256(self.start.as_ptr().cast::<__m256i>()) }; H];
         // SAFETY: the caller promises that the rows exist and that offsets lie within them.
         unsafe {
             for (offsets, weights) in self.fours.0.iter().zip(self.fours.1) {
-                together::<H, 4>(&mut sums, bytes, byte_step, offsets, weights);
+                together::<H, 4>(&mut sums, &bytes, offsets, weights);
             }
             for (offsets, weights) in self.twos.0.iter().zip(self.twos.1) {
-                together::<H, 2>(&mut sums, bytes, byte_step, offsets, weights);
+                together::<H, 2>(&mut sums, &bytes, offsets, weights);
             }
             for (offsets, weights) in self.ones.0.iter().zip(self.ones.1) {
-                together::<H, 1>(&mut sums, bytes, byte_step, offsets, weights);
+                together::<H, 1>(&mut sums, &bytes, offsets, weights);
             }
-            for (offset, weights) in self.wide.0.iter().zip(self.wide.1) {
-                wide(&mut sums, words.wrapping_add(*offset as usize / QUAD), word_step, weights);
+            if !self.wide.0.is_empty() {
+                let words: [_; H] = hold(self.rows.words.as_ptr().wrapping_add(at * word_step), word_step);
+                for (offset, weights) in self.wide.0.iter().zip(self.wide.1) {
+                    wide(&mut sums, &words, *offset as usize / QUAD, weights);
+                }
             }
         }
         sums
@@ -193,13 +195,12 @@ impl<'a> Job<'a> {
 /// Adds `G` entries whose pairs fit 16 bits together.
 ///
 /// # Safety
-/// The rows `rows`, `rows + step`, … have quads at the offsets.
+/// The rows have quads at the offsets.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn together<const H: usize, const G: usize>(
     sums: &mut [__m256i; H],
-    rows: *const u8,
-    step: usize,
+    rows: &[*const u8; H],
     offsets: &[u32; G],
     weights: &[Weights; G],
 ) {
@@ -213,7 +214,7 @@ unsafe fn together<const H: usize, const G: usize>(
         let mut pairs = ones;
         for i in 0..G {
             // SAFETY: the caller promises four bytes there.
-            let quad = unsafe { rows.add(p * step + offsets[i] as usize).cast::<i32>().read_unaligned() };
+            let quad = unsafe { rows[p].add(offsets[i] as usize).cast::<i32>().read_unaligned() };
             let products = _mm256_maddubs_epi16(_mm256_set1_epi32(quad), entries[i]);
             pairs = if i == 0 { products } else { _mm256_add_epi16(pairs, products) };
         }
@@ -224,16 +225,16 @@ unsafe fn together<const H: usize, const G: usize>(
 /// Adds an entry of any weights.
 ///
 /// # Safety
-/// At `rows`, `rows + step`, … there is a quad.
+/// The rows have the quad.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn wide<const H: usize>(sums: &mut [__m256i; H], rows: *const [u32; 2], step: usize, weights: &Weights) {
+unsafe fn wide<const H: usize>(sums: &mut [__m256i; H], rows: &[*const [u32; 2]; H], quad: usize, weights: &Weights) {
     // SAFETY: the weights are 32 bytes, aligned.
     let weights = unsafe { _mm256_load_si256(weights.0.as_ptr().cast::<__m256i>()) };
     let (low, high) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(weights)), _mm256_srai_epi16::<8>(weights));
     for (p, sum) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller promises a quad there.
-        let [first, second] = [0, 1].map(|i| unsafe { rows.add(p * step).cast::<i32>().add(i).read() });
+        // SAFETY: the caller promises the quad.
+        let [first, second] = [0, 1].map(|i| unsafe { rows[p].add(quad).cast::<i32>().add(i).read() });
         let products = _mm256_madd_epi16(_mm256_set1_epi32(first), low);
         *sum = keep(_mm256_add_epi32(*sum, _mm256_add_epi32(products, _mm256_madd_epi16(_mm256_set1_epi32(second), high))));
     }

@@ -11,7 +11,7 @@ use crate::integer::Placement;
 use crate::integer::conv::panels::Weights;
 use crate::integer::requantize::{Factors, Finish};
 use crate::simd::WIDTH;
-use crate::simd::avx2::{Avx2, keep};
+use crate::simd::avx2::{Avx2, hold, keep};
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_storeu_si128, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_load_si256,
     _mm256_loadu_si256, _mm256_madd_epi16, _mm256_permutevar8x32_epi32, _mm256_set1_epi32, _mm256_setr_epi32, _mm256_slli_epi16,
@@ -89,14 +89,14 @@ impl Job<'_> {
     #[target_feature(enable = "avx2")]
     unsafe fn sums<const H: usize>(&self, at: usize) -> [[__m256i; 2]; H] {
         let step = 2 * self.rows.steps[1];
-        let pairs = self.rows.words.as_ptr().cast::<i32>().wrapping_add(at * step);
+        let rows: [_; H] = hold(self.rows.words.as_ptr().cast::<i32>().wrapping_add(at * step), step);
         let mut sums = [self.start; H];
-        for (i, weights) in self.weights.as_flattened().iter().enumerate() {
+        for (i, &[a, b]) in self.weights.as_flattened().iter().enumerate() {
             for (p, [left, right]) in sums.iter_mut().enumerate() {
                 // SAFETY: the caller promises that the rows have the pair.
-                let inputs = _mm256_set1_epi32(unsafe { pairs.wrapping_add(p * step + i).read() });
-                *left = keep(_mm256_add_epi32(*left, _mm256_madd_epi16(inputs, weights[0])));
-                *right = keep(_mm256_add_epi32(*right, _mm256_madd_epi16(inputs, weights[1])));
+                let inputs = _mm256_set1_epi32(unsafe { rows[p].add(i).read() });
+                *left = keep(_mm256_add_epi32(*left, _mm256_madd_epi16(inputs, a)));
+                *right = keep(_mm256_add_epi32(*right, _mm256_madd_epi16(inputs, b)));
             }
         }
         sums
