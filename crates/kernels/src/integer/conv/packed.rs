@@ -104,7 +104,7 @@ impl PackedConv2dU8 {
     pub fn kernel_name(&self, isa: Isa) -> &'static str {
         match &self.weights {
             Packed::Dense(dense) => dense.kernel_name(isa),
-            Packed::Depthwise(depthwise) => depthwise.kernel_name(isa),
+            Packed::Depthwise(_) => Depthwise::kernel_name(isa),
         }
     }
 }

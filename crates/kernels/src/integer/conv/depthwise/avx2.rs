@@ -18,7 +18,7 @@ use std::arch::x86_64::{
 };
 
 /// Channels of a block.
-const LANES: usize = 4 * WIDTH;
+pub(super) const LANES: usize = 4 * WIDTH;
 
 /// The taps of half a block.
 const fn taps_of([height, width]: [usize; 2]) -> usize {

@@ -7,11 +7,14 @@
 //! |---|---|
 //! | `pixels` | any window and any number of channels, on every tier, one pixel at a time |
 //! | `avx2` | 32 channels at a time, several pixels of the common windows |
+//! | `bands` | fewer channels, from rows that are widened once for several lines |
 //!
 //! To add a tier: a file, its packed weights, and its line in `Depthwise::run`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod bands;
 mod pixels;
 
 use crate::float::conv::window::Window;
@@ -25,6 +28,8 @@ pub(super) struct Depthwise {
     pixels: pixels::Weights,
     #[cfg(target_arch = "x86_64")]
     avx2: Option<avx2::Weights>,
+    #[cfg(target_arch = "x86_64")]
+    bands: Option<bands::Weights>,
 }
 
 /// Weights as they are given.
@@ -63,16 +68,13 @@ impl Depthwise {
             pixels: pixels::Weights::pack(&source),
             #[cfg(target_arch = "x86_64")]
             avx2: avx2::Weights::pack(&source),
+            #[cfg(target_arch = "x86_64")]
+            bands: bands::Weights::pack(&source),
         }
     }
 
-    #[cfg_attr(not(target_arch = "x86_64"), allow(clippy::unused_self, reason = "tells tiers of x86-64 apart"))]
-    pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
+    pub(super) fn kernel_name(isa: Isa) -> &'static str {
         match isa.tier() {
-            #[cfg(target_arch = "x86_64")]
-            Tier::Avx2 | Tier::AvxVnni | Tier::Avx512Vnni if self.avx2.is_some() => {
-                "depthwise, pairs of 16 bits in blocks of 32 channels (vpmaddwd)"
-            }
             Tier::Avx2 | Tier::AvxVnni | Tier::Avx512Vnni => "depthwise, pairs of 16 bits (vpmaddwd)",
             Tier::Neon | Tier::DotProd | Tier::I8mm => "depthwise, 16 bits (smlal)",
             Tier::Simd128 => "depthwise, pairs of 16 bits (i32x4.dot_i16x8_s)",
@@ -93,9 +95,14 @@ impl Depthwise {
                 Row { dims, window: &window, input, image: at / dims.out_h, y: at % dims.out_h }
             };
             #[cfg(target_arch = "x86_64")]
-            if let (Some(avx2), Some(weights), Some(requantize)) = (isa.avx2(), &self.avx2, finish.requantizes()) {
-                weights.run(avx2, row, requantize, F::bytes(output));
-                return;
+            if let (Some(avx2), Some(requantize)) = (isa.avx2(), finish.requantizes()) {
+                if let Some(weights) = &self.avx2 {
+                    return weights.run(avx2, row, requantize, F::bytes(output));
+                }
+                if let (Some(weights), Some(cut)) = (&self.bands, bands::Cut::new(dims)) {
+                    let job = bands::Job { dims, window: &window, input, requantize, cut };
+                    return weights.run(avx2, job, i * lines, F::bytes(output));
+                }
             }
             for (at, output) in output.chunks_exact_mut(line).enumerate() {
                 self.pixels.run(isa, &row(at), finish, output);

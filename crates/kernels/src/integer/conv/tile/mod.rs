@@ -26,7 +26,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod row;
 #[cfg(target_arch = "x86_64")]
-mod steps;
+pub(super) mod steps;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]

@@ -1,6 +1,7 @@
 //! Sums to bytes, in registers: the requantization of AVX2's tiles.
 
 use crate::integer::requantize::{Factors, Requantize};
+use crate::simd::WIDTH;
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_adds_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_loadu_ps, _mm256_max_epu8, _mm256_min_epu8,
     _mm256_min_ps, _mm256_mul_ps, _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_ps,
@@ -8,7 +9,7 @@ use std::arch::x86_64::{
 
 /// The numbers of two vectors of sums, in the order of the sums.
 #[derive(Clone, Copy)]
-pub(super) struct Steps {
+pub(in crate::integer::conv) struct Steps {
     multipliers: [__m256; 2],
     high: __m256,
     zero: __m256i,
@@ -22,12 +23,18 @@ impl Steps {
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn new(requantize: &Requantize, factors: [&Factors<1>; 2]) -> Self {
+        Self::of(requantize, &factors.map(|factors| factors.scales()[0]))
+    }
+
+    /// Of two vectors with these multipliers.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(in crate::integer::conv) fn of(requantize: &Requantize, scales: &[[f32; WIDTH]; 2]) -> Self {
         let limits = requantize.limits();
-        let scales = factors.map(|factors| &factors.scales()[0]);
-        let near = scales.iter().copied().flatten().all(|&scale| scale < 1.0);
+        let near = scales.as_flattened().iter().all(|&scale| scale < 1.0);
         Self {
             // SAFETY: the arrays have the eight floats that are read, at any alignment.
-            multipliers: scales.map(|scales| unsafe { _mm256_loadu_ps(scales.as_ptr()) }),
+            multipliers: [&scales[0], &scales[1]].map(|scales| unsafe { _mm256_loadu_ps(scales.as_ptr()) }),
             high: _mm256_set1_ps(limits.high),
             zero: _mm256_set1_epi16(limits.zero_point as i16),
             min: _mm256_set1_epi8(requantize.min as i8),
@@ -47,7 +54,7 @@ impl Steps {
     /// [is plain](Self::is_plain).
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn words<const PLAIN: bool>(&self, sums: [__m256i; 2]) -> __m256i {
+    pub(in crate::integer::conv) fn words<const PLAIN: bool>(&self, sums: [__m256i; 2]) -> __m256i {
         let mut steps = sums;
         for v in 0..2 {
             let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[v]), self.multipliers[v]);
@@ -60,7 +67,7 @@ impl Steps {
     /// Two vectors of words as bytes within the limits: those of the first and of the second, in each half.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn bytes<const PLAIN: bool>(&self, words: [__m256i; 2]) -> __m256i {
+    pub(in crate::integer::conv) fn bytes<const PLAIN: bool>(&self, words: [__m256i; 2]) -> __m256i {
         let bytes = _mm256_packus_epi16(words[0], words[1]);
         if PLAIN { bytes } else { _mm256_min_epu8(_mm256_max_epu8(bytes, self.min), self.max) }
     }
