@@ -142,10 +142,15 @@ fn equals_the_oracle_bit_for_bit() {
             .unwrap();
             let largest = expect.iter().map(|sum| sum.unsigned_abs()).max().unwrap().max(1);
             let multipliers: Vec<f32> = (0..dims.out_c).map(|c| (200.0 + c as f32) / largest as f32).collect();
-            let requantize = Requantize { multipliers: &multipliers, zero_point: 100, min: 3, max: 250 };
-            let quantized: Vec<u8> = (expect.iter().enumerate())
-                .map(|(at, &sum)| ((sum as f32 * multipliers[at % dims.out_c]).round_ties_even() + 100.0).clamp(3.0, 250.0) as u8)
-                .collect();
+            // Limits of their own, and those of a byte.
+            let requantized = [(100, 3, 250), (0, 0, 255)].map(|(zero_point, min, max)| {
+                let one = |(at, &sum): (usize, &i32)| {
+                    let steps = (sum as f32 * multipliers[at % dims.out_c]).round_ties_even() + f32::from(zero_point);
+                    steps.clamp(min.into(), max.into()) as u8
+                };
+                let quantized: Vec<u8> = expect.iter().enumerate().map(one).collect();
+                (Requantize { multipliers: &multipliers, zero_point, min, max }, quantized)
+            });
             let offsets: Vec<f32> = multipliers.iter().map(|m| 0.5 - m).collect();
             let dequantize = Dequantize { scales: &[0.125], bias: Some(&offsets), clamp: Clamp { min: -1e6, max: 1e4 } };
             let floats: Vec<f32> =
@@ -156,9 +161,11 @@ fn equals_the_oracle_bit_for_bit() {
                     let mut found = vec![0x5555_5555; out_len];
                     packed.run(isa, &dims, input, Sink::I32(&mut found)).unwrap();
                     assert_eq!(found.iter().zip(&expect).position(|(a, b)| a != b), None, "{context}");
-                    let mut found = vec![0x55; out_len];
-                    packed.run(isa, &dims, input, Sink::U8(&requantize, &mut found)).unwrap();
-                    assert_eq!(found.iter().zip(&quantized).position(|(a, b)| a != b), None, "{context}, u8");
+                    for (requantize, quantized) in &requantized {
+                        let mut found = vec![0x55; out_len];
+                        packed.run(isa, &dims, input, Sink::U8(requantize, &mut found)).unwrap();
+                        assert_eq!(found.iter().zip(quantized).position(|(a, b)| a != b), None, "{context}, {requantize:?}");
+                    }
                     let mut found = vec![f32::NAN; out_len];
                     packed.run(isa, &dims, input, Sink::F32(&dequantize, &mut found)).unwrap();
                     assert_eq!(found.iter().zip(&floats).position(|(a, b)| a != b), None, "{context}, f32");

@@ -13,9 +13,10 @@ use crate::simd::{Limits, WIDTH};
 use std::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi32, _mm256_adds_epi16, _mm256_cvtepi32_ps, _mm256_cvtps_epi32, _mm256_load_si256, _mm256_loadu_si256,
     _mm256_loadu2_m128, _mm256_madd_epi16, _mm256_max_epu8, _mm256_min_epu8, _mm256_min_ps, _mm256_mul_ps, _mm256_mullo_epi32,
-    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
+    _mm256_packs_epi32, _mm256_packus_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
+    _mm256_storeu_si256, _mm256_sub_epi32, _mm256_unpackhi_epi8, _mm256_unpacklo_epi8,
 };
+use std::mem::MaybeUninit;
 
 /// Channels of a block.
 pub(super) const LANES: usize = 4 * WIDTH;
@@ -99,11 +100,13 @@ impl Weights {
                 let row = row(i);
                 // SAFETY: the token proves AVX2.
                 unsafe {
-                    match (dims.kernel, dims.stride[1], dims.dilation[1]) {
-                        ([3, 3], 1, 1) => span.fixed::<3, 3, 1, 4, 6>(&row, output),
-                        ([3, 3], 2, 1) => span.fixed::<3, 3, 2, 4, 9>(&row, output),
-                        ([5, 5], 1, 1) => span.fixed::<5, 5, 1, 4, 8>(&row, output),
-                        ([5, 5], 2, 1) => span.fixed::<5, 5, 2, 4, 11>(&row, output),
+                    match (dims.kernel, dims.stride[1], dims.dilation[1], span.plain) {
+                        ([3, 3], 1, 1, true) => span.fixed::<true, 3, 3, 1, 4, 6>(&row, output),
+                        ([3, 3], 1, 1, false) => span.fixed::<false, 3, 3, 1, 4, 6>(&row, output),
+                        ([3, 3], 2, 1, true) => span.fixed::<true, 3, 3, 2, 4, 9>(&row, output),
+                        ([3, 3], 2, 1, false) => span.fixed::<false, 3, 3, 2, 4, 9>(&row, output),
+                        ([5, 5], 1, 1, _) => span.fixed::<false, 5, 5, 1, 4, 8>(&row, output),
+                        ([5, 5], 2, 1, _) => span.fixed::<false, 5, 5, 2, 4, 11>(&row, output),
                         _ => span.any(&row, output),
                     }
                 }
@@ -124,8 +127,10 @@ struct Span<'a> {
     /// The first channel, and their number.
     first: usize,
     len: usize,
-    ready: [[Half; 2]; BLOCKS],
+    ready: [MaybeUninit<[Half; 2]>; BLOCKS],
     limits: Limits,
+    /// Whether products fit 32 bits, as the multipliers are less than one, and saturated bytes are the result.
+    plain: bool,
     /// The limits of the result, as registers of bytes.
     min: __m256i,
     max: __m256i,
@@ -161,23 +166,21 @@ impl<'a> Span<'a> {
         let blocks = &weights.blocks[at..][..BLOCKS.min(weights.blocks.len() - at)];
         // The last block may begin before the span does.
         let first = (at * LANES).min(channels - LANES);
-        let zero = Half { start: [_mm256_setzero_si256(); 2], multipliers: [_mm256_setzero_ps(); 2] };
-        let mut ready = [[zero; 2]; BLOCKS];
+        let mut ready = [const { MaybeUninit::uninit() }; BLOCKS];
         for (ready, block) in ready.iter_mut().zip(blocks) {
-            for (h, ready) in ready.iter_mut().enumerate() {
-                for v in 0..2 {
-                    ready.start[v] = start(&block.bias[h][v], &block.totals[h][v], zero_point);
-                    ready.multipliers[v] = match requantize.multipliers {
-                        [number] => _mm256_set1_ps(*number),
-                        numbers => {
-                            let fours = numbers[block.first..][..LANES].as_chunks::<4>().0;
-                            // SAFETY: four floats each, at any alignment.
-                            unsafe { _mm256_loadu2_m128(fours[2 * h + v + 4].as_ptr(), fours[2 * h + v].as_ptr()) }
-                        }
-                    };
-                }
-            }
+            ready.write([0, 1].map(|h| Half {
+                start: [0, 1].map(|v| start(&block.bias[h][v], &block.totals[h][v], zero_point)),
+                multipliers: [0, 1].map(|v| match requantize.multipliers {
+                    [number] => _mm256_set1_ps(*number),
+                    numbers => {
+                        let fours = numbers[block.first..][..LANES].as_chunks::<4>().0;
+                        // SAFETY: four floats each, at any alignment.
+                        unsafe { _mm256_loadu2_m128(fours[2 * h + v + 4].as_ptr(), fours[2 * h + v].as_ptr()) }
+                    }
+                }),
+            }));
         }
+        let near = requantize.multipliers.iter().all(|&factor| factor < 1.0);
         Self {
             blocks,
             taps: &weights.taps[at * 2 * weights.per_half..],
@@ -186,10 +189,17 @@ impl<'a> Span<'a> {
             len: (channels - first).min(SPAN),
             ready,
             limits: requantize.limits(),
+            plain: near && [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX],
             min: _mm256_set1_epi8(requantize.min as i8),
             max: _mm256_set1_epi8(requantize.max as i8),
             zeros: [zero_point; SPAN],
         }
+    }
+
+    /// What the blocks begin and end with.
+    fn ready(&self) -> &[[Half; 2]] {
+        // SAFETY: as many were written as there are blocks.
+        unsafe { self.ready[..self.blocks.len()].assume_init_ref() }
     }
 
     /// Where the span's channels of the pixel at column `x` begin, or as many zero points; `len` bytes can be read there.
@@ -202,7 +212,11 @@ impl<'a> Span<'a> {
 
     /// Windows of `KH × KW` taps at stride `SW`, `P` pixels at a time, which together read `COLUMNS` input columns.
     #[target_feature(enable = "avx2")]
-    fn fixed<const KH: usize, const KW: usize, const SW: usize, const P: usize, const COLUMNS: usize>(&self, row: &Row, output: &mut [u8]) {
+    fn fixed<const PLAIN: bool, const KH: usize, const KW: usize, const SW: usize, const P: usize, const COLUMNS: usize>(
+        &self,
+        row: &Row,
+        output: &mut [u8],
+    ) {
         const { assert!(COLUMNS == (P - 1) * SW + KW) };
         let channels = row.dims.in_c;
         let Some(last) = row.dims.out_w.checked_sub(P) else { return self.any(row, output) };
@@ -210,7 +224,7 @@ impl<'a> Span<'a> {
         for (i, line) in lines.iter_mut().enumerate() {
             *line = row.line(i);
         }
-        let mut words = [[_mm256_setzero_si256(); P]; BLOCKS];
+        let mut words = [const { [const { MaybeUninit::uninit() }; P] }; BLOCKS];
         for x in (0..row.dims.out_w).step_by(P) {
             // The last tile reaches back over pixels that are already there.
             let x = x.min(last);
@@ -223,10 +237,10 @@ impl<'a> Span<'a> {
             }
             let output = &mut output[x * channels..][..P * channels];
             // One half of all blocks after the other: compiled together, they would not fit the registers.
-            // SAFETY: the inputs are pixels.
+            // SAFETY: the inputs are pixels, and the first halves come first.
             unsafe {
-                self.half::<0, KH, KW, SW, P, COLUMNS>(&inputs, &mut words, channels, output);
-                self.half::<1, KH, KW, SW, P, COLUMNS>(&inputs, &mut words, channels, output);
+                self.half::<0, PLAIN, KH, KW, SW, P, COLUMNS>(&inputs, &mut words, channels, output);
+                self.half::<1, PLAIN, KH, KW, SW, P, COLUMNS>(&inputs, &mut words, channels, output);
             }
         }
     }
@@ -234,18 +248,26 @@ impl<'a> Span<'a> {
     /// Half of every block of `P` pixels: the first goes to `words`, with the second the blocks are written to `output`.
     ///
     /// # Safety
-    /// The inputs are results of [`Self::pixel`].
+    /// The inputs are results of [`Self::pixel`]; the first halves went to `words` before the second come.
     #[target_feature(enable = "avx2")]
-    unsafe fn half<const H: usize, const KH: usize, const KW: usize, const SW: usize, const P: usize, const COLUMNS: usize>(
+    unsafe fn half<
+        const H: usize,
+        const PLAIN: bool,
+        const KH: usize,
+        const KW: usize,
+        const SW: usize,
+        const P: usize,
+        const COLUMNS: usize,
+    >(
         &self,
         inputs: &[[*const u8; COLUMNS]; KH],
-        words: &mut [[__m256i; P]; BLOCKS],
+        words: &mut [[MaybeUninit<__m256i>; P]; BLOCKS],
         channels: usize,
         output: &mut [u8],
     ) {
         let per_half = taps_of([KH, KW]);
         let taps = self.taps.chunks_exact(2 * per_half);
-        for (((block, taps), words), ready) in self.blocks.iter().zip(taps).zip(words).zip(&self.ready) {
+        for (((block, taps), words), ready) in self.blocks.iter().zip(taps).zip(words).zip(self.ready()) {
             let (taps, ready) = (&taps[H * per_half..][..per_half], &ready[H]);
             let at = block.first - self.first;
             assert!(at + LANES <= self.len);
@@ -276,11 +298,13 @@ impl<'a> Span<'a> {
                 });
             }
             for p in 0..P {
-                let half = requantized(sums[p], ready.multipliers, self.limits);
+                let half = requantized::<PLAIN>(sums[p], ready.multipliers, self.limits);
                 if H == 0 {
-                    words[p] = half;
+                    words[p].write(half);
                 } else {
-                    self.store(words[p], half, &mut output[p * channels + block.first..]);
+                    // SAFETY: the caller promises that the first halves were written.
+                    let first = unsafe { words[p].assume_init() };
+                    self.store::<PLAIN>(first, half, &mut output[p * channels + block.first..]);
                 }
             }
         }
@@ -291,7 +315,7 @@ impl<'a> Span<'a> {
     fn any(&self, row: &Row, output: &mut [u8]) {
         let [height, width] = row.dims.kernel;
         for (x, output) in output.chunks_exact_mut(row.dims.in_c).enumerate() {
-            for ((block, taps), ready) in self.blocks.iter().zip(self.taps.chunks_exact(2 * self.per_half)).zip(&self.ready) {
+            for ((block, taps), ready) in self.blocks.iter().zip(self.taps.chunks_exact(2 * self.per_half)).zip(self.ready()) {
                 let (low, high) = taps.split_at(self.per_half);
                 let at = block.first - self.first;
                 assert!(at + LANES <= self.len);
@@ -312,8 +336,8 @@ impl<'a> Span<'a> {
                 for j in (0..width).step_by(2).take_while(|_| height % 2 == 1) {
                     add(height / 2 * width + j / 2, [[height - 1, j], [height - 1, j + 1]]);
                 }
-                let [low, high] = [0, 1].map(|h| requantized(sums[h], ready[h].multipliers, self.limits));
-                self.store(low, high, &mut output[block.first..]);
+                let [low, high] = [0, 1].map(|h| requantized::<false>(sums[h], ready[h].multipliers, self.limits));
+                self.store::<false>(low, high, &mut output[block.first..]);
             }
         }
     }
@@ -321,9 +345,10 @@ impl<'a> Span<'a> {
     /// Writes a block, limited.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn store(&self, low: __m256i, high: __m256i, to: &mut [u8]) {
+    fn store<const PLAIN: bool>(&self, low: __m256i, high: __m256i, to: &mut [u8]) {
         let Some(to) = to.first_chunk_mut::<LANES>() else { return };
-        let bytes = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(low, high), self.min), self.max);
+        let bytes = _mm256_packus_epi16(low, high);
+        let bytes = if PLAIN { bytes } else { _mm256_min_epu8(_mm256_max_epu8(bytes, self.min), self.max) };
         // SAFETY: the array has room for the 32 bytes that are written, at any alignment.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast::<__m256i>(), bytes) };
     }
@@ -359,14 +384,15 @@ fn add_products(mut sums: [__m256i; 2], inputs: [__m256i; 2], weights: &Taps) ->
 }
 
 /// Half a block requantized, in 16 bits, saturated there. What is far below the limits saturates when it is rounded, what is far
-/// above would wrap.
+/// above would wrap unless the requantization is plain.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn requantized(sums: [__m256i; 2], multipliers: [__m256; 2], limits: Limits) -> __m256i {
+fn requantized<const PLAIN: bool>(sums: [__m256i; 2], multipliers: [__m256; 2], limits: Limits) -> __m256i {
     let mut steps = sums;
     for v in 0..2 {
         let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[v]), multipliers[v]);
-        steps[v] = _mm256_cvtps_epi32(_mm256_min_ps(scaled, _mm256_set1_ps(limits.high)));
+        steps[v] = _mm256_cvtps_epi32(if PLAIN { scaled } else { _mm256_min_ps(scaled, _mm256_set1_ps(limits.high)) });
     }
-    _mm256_adds_epi16(_mm256_packs_epi32(steps[0], steps[1]), _mm256_set1_epi16(limits.zero_point as i16))
+    let words = _mm256_packs_epi32(steps[0], steps[1]);
+    if PLAIN { words } else { _mm256_adds_epi16(words, _mm256_set1_epi16(limits.zero_point as i16)) }
 }
