@@ -3,6 +3,11 @@
 //! In: `u8` with a scale and a zero point per slice; out: `u8` on a scale of its own. All arithmetic is `f32`, every
 //! operation rounded by itself, in the order that the functions state, which is ONNX Runtime's on x86-64.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
+#[cfg(target_arch = "x86_64")]
+use self::avx2::Function;
 use crate::error::{Error, Result, expect_len};
 use crate::float::expect_operand;
 use crate::simd::Limits;
@@ -90,13 +95,24 @@ pub fn binary_u8(isa: Isa, op: BinaryU8, lhs: OperandU8, rhs: OperandU8, to: Out
     check_scale(lhs.scale)?;
     check_scale(rhs.scale)?;
     let limits = to.absolute()?;
-    let zip = Zip { isa, lhs: lhs.values, rhs: rhs.values, output };
+    let zip = Zip {
+        isa,
+        lhs: lhs.values,
+        rhs: rhs.values,
+        output,
+        #[cfg(target_arch = "x86_64")]
+        function: None,
+        #[cfg(target_arch = "x86_64")]
+        limits: [to.min, to.max],
+    };
     let [za, zb, zo] = [lhs.zero_point, rhs.zero_point, to.zero_point].map(f32::from);
     match op {
         BinaryU8::Add | BinaryU8::Sub => {
             let (ra, rb) = (lhs.scale / to.scale, rhs.scale / to.scale);
             let rb = if op == BinaryU8::Sub { -rb } else { rb };
             let fixed = zo - (ra * za + rb * zb);
+            #[cfg(target_arch = "x86_64")]
+            let zip = Zip { function: Some(Function::Sum { fixed, ratios: [ra, rb] }), ..zip };
             zip.run(
                 #[inline(always)]
                 |a, b| limits.round(fixed + f32::from(a) * ra + f32::from(b) * rb),
@@ -104,6 +120,8 @@ pub fn binary_u8(isa: Isa, op: BinaryU8, lhs: OperandU8, rhs: OperandU8, to: Out
         }
         BinaryU8::Mul => {
             let ratio = lhs.scale * rhs.scale / to.scale;
+            #[cfg(target_arch = "x86_64")]
+            let zip = Zip { function: Some(Function::Product { zeros: [za, zb], ratio, fixed: zo }), ..zip };
             let (za, zb) = (i32::from(lhs.zero_point), i32::from(rhs.zero_point));
             zip.run(
                 #[inline(always)]
@@ -120,12 +138,19 @@ struct Zip<'a> {
     lhs: Operand<'a, u8>,
     rhs: Operand<'a, u8>,
     output: &'a mut [u8],
+    /// The same function for AVX2.
+    #[cfg(target_arch = "x86_64")]
+    function: Option<Function>,
+    #[cfg(target_arch = "x86_64")]
+    limits: [u8; 2],
 }
 
 impl Zip<'_> {
     #[inline(always)]
     fn run(self, f: impl Fn(u8, u8) -> u8 + Sync) {
-        let Self { isa, lhs, rhs, output } = self;
+        let Self { isa, lhs, rhs, output, .. } = self;
+        #[cfg(target_arch = "x86_64")]
+        let blocks = isa.avx2().zip(self.function.filter(|function| function.is_bounded()));
         if output.is_empty() {
             return;
         }
@@ -145,6 +170,16 @@ impl Zip<'_> {
                         let at = i * chunk + j * row;
                         let n = output.len();
                         match (Side::of(lhs, at, n), Side::of(rhs, at, n)) {
+                            #[cfg(target_arch = "x86_64")]
+                            (Side::Row(a), Side::Row(b))
+                                if let Some((avx2, function)) = blocks
+                                    && n >= avx2::LANES =>
+                            {
+                                avx2::blocks(avx2, function, [a, b], self.limits, output);
+                                // The last block reaches back over elements that are already there.
+                                let rest = n - avx2::LANES;
+                                avx2::blocks(avx2, function, [&a[rest..], &b[rest..]], self.limits, &mut output[rest..]);
+                            }
                             (Side::Row(a), Side::Row(b)) => output.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = f(a, b)),
                             (Side::Row(a), Side::One(b)) => output.iter_mut().zip(a).for_each(|(y, &a)| *y = f(a, b)),
                             (Side::One(a), Side::Row(b)) => output.iter_mut().zip(b).for_each(|(y, &b)| *y = f(a, b)),
