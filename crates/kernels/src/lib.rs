@@ -11,6 +11,7 @@
 //! | pooling | [`max_pool2d`], [`average_pool2d`], [`global_average_pool`] |
 //! | elementwise | [`unary`], [`unary_in_place`], [`binary`], [`binary_in_place`] |
 //! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`] |
+//! | training | [`conv2d_weight_gradient`], [`depthwise_input_gradient`], [`transposed_product`] |
 //! | layout | [`permute()`] |
 //! | quantization | [`quantize()`], [`dequantize`], [`fake_quantize`] |
 //! | integer | [`PackedConv2dU8`], [`PackedConvTranspose2dU8`], [`PackedConv2dI16`], [`matmul_u8`], [`binary_u8`], [`requantize_u8`], [`lookup_u8`], [`lookup_f32`], [`max_pool2d_u8`], [`average_pool2d_u8`], [`global_average_pool_u8`], [`softmax_u8`], [`layer_norm_u8`] |
@@ -38,7 +39,7 @@
 //!   rounds twice.
 //!   It has no threads either: kernels run on the only one.
 //! - **No panic**: every length is checked, and contradictions are an [`Error`] that names the slice.
-//! - **No allocation per run**, but in [`matmul`] and [`permute()`].
+//! - **No allocation per run**, but in [`matmul`], [`permute()`] and what is for training.
 //! - Activations are fused as a [`Clamp`]; NaN passes through it.
 
 // A kernel's body is compiled once per tier only where it is inlined into that tier's function; see `Isa::run`.
@@ -64,8 +65,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use float::{
     AverageCount, BatchStrides, Bias, Binary, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, LayerNorm,
     MatmulDims, MatrixWeights, Operand, PackedConv2d, PackedConvTranspose2d, PackedMatrix, Pool2dDims, Reduce, ReduceDims, Strides, Unary,
-    average_pool2d, binary, binary_in_place, conv_nd, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d,
-    reduce, softmax, unary, unary_in_place,
+    average_pool2d, binary, binary_in_place, conv_nd, conv2d_weight_gradient, depthwise_input_gradient, global_average_pool, layer_norm,
+    log_softmax, matmul, matmul_batched, max_pool2d, reduce, softmax, transposed_product, unary, unary_in_place,
 };
 pub use integer::{
     Band, BinaryU8, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8,

@@ -170,7 +170,7 @@ fn expect_span(what: &str, len: usize, span: Option<usize>) -> Result<()> {
 }
 
 /// `output = lhs × rhs`, or `output += lhs × rhs`, on this thread.
-fn product(dims: &MatmulDims, lhs: &[f32], rhs: &[f32], accumulate: bool, output: &mut [f32]) {
+pub(super) fn product(dims: &MatmulDims, lhs: &[f32], rhs: &[f32], accumulate: bool, output: &mut [f32]) {
     let MatmulDims { m, k, n, lhs: ls, rhs: rs } = *dims;
     assert!(output.len() == m * n && ls.span(m, k).is_some_and(|span| span <= lhs.len()));
     assert!(rs.span(k, n).is_some_and(|span| span <= rhs.len()));
