@@ -64,7 +64,7 @@ pub struct Affine<'a> {
 const LIMIT: i32 = 1 << 16;
 
 impl Affine<'_> {
-    fn check(&self, len: usize) -> Result<()> {
+    pub(crate) fn check(&self, len: usize) -> Result<()> {
         let Self { scales, zero_points, inner, min, max } = *self;
         expect_len("zero points", zero_points.len(), scales.len())?;
         if min > max || min < -LIMIT || max > LIMIT {
@@ -108,7 +108,7 @@ impl Affine<'_> {
     }
 
     #[inline(always)]
-    fn channel(&self, i: usize) -> Channel {
+    pub(crate) fn channel(&self, i: usize) -> Channel {
         self.with(self.scales[i], self.zero_points[i])
     }
 
@@ -121,10 +121,10 @@ impl Affine<'_> {
 /// One channel's numbers as floats; the limits are relative to the zero point.
 #[derive(Clone, Copy)]
 pub(crate) struct Channel {
-    scale: f32,
+    pub(crate) scale: f32,
     zero_point: f32,
-    low: f32,
-    high: f32,
+    pub(crate) low: f32,
+    pub(crate) high: f32,
 }
 
 impl Channel {

@@ -12,11 +12,14 @@
 //! | `product` | `lhsᵀ × rhs` over many rows |
 //! | `dense` | the weights of dense and grouped convolutions |
 //! | `depthwise` | input and weights of depthwise convolutions |
+//! | `quantize` | fake quantization, to its input and its scales |
 
 mod dense;
 mod depthwise;
 mod product;
+mod quantize;
 
 pub use dense::conv2d_weight_gradient;
 pub use depthwise::depthwise_input_gradient;
 pub use product::transposed_product;
+pub use quantize::{ScaleGradient, fake_quantize_gradient};
