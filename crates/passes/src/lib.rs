@@ -52,9 +52,19 @@ pub const CANONICAL: &[(&str, Pass)] = &[
 /// Brings a graph to canonical form: constants and batch normalization folded, activations recognized, what does
 /// nothing removed, every type that follows inferred.
 pub fn canonicalize(graph: &mut Graph) -> Result<Notes> {
+    run(graph, CANONICAL.iter())
+}
+
+/// As [`canonicalize`], but batch normalizations stay, to be trained; [`canonicalize`] folds them later, and nodes and values keep
+/// their ids.
+pub fn canonicalize_for_training(graph: &mut Graph) -> Result<Notes> {
+    run(graph, CANONICAL.iter().filter(|(name, _)| *name != "fold_batch_norm"))
+}
+
+fn run<'a>(graph: &mut Graph, passes: impl Iterator<Item = &'a (&'static str, Pass)>) -> Result<Notes> {
     let mut notes = Notes::default();
     infer::infer(graph)?;
-    for (name, pass) in CANONICAL {
+    for (name, pass) in passes {
         notes.begin(name);
         pass(graph, &mut notes)?;
         graph.remove_dead();

@@ -76,8 +76,35 @@ impl PlanParams {
         // In the plan's order first: of several errors, that of the first group or node counts, whatever the threads do.
         let groups: Vec<Result<QuantParams>> = plan.groups.par_iter().map(|g| group_params(graph, g, statistics)).collect();
         let groups = groups.into_iter().collect::<Result<Vec<_>>>()?;
+        Self::of_groups(plan, graph, statistics, groups, &BTreeMap::new())
+    }
+
+    /// The numbers of a plan whose scales were learned: of each scale group, and of the weights of nodes; what is not given
+    /// follows from the largest magnitude. Biases are not corrected, since training has done that.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or if the groups are not the plan's.
+    pub fn learned(
+        plan: &QuantPlan,
+        graph: &Graph,
+        groups: Vec<QuantParams>,
+        weight_scales: &BTreeMap<NodeId, Vec<f32>>,
+    ) -> Result<Self> {
+        if groups.len() != plan.groups.len() {
+            return Err(foreign("the number of scale groups differs"));
+        }
+        Self::of_groups(plan, graph, None, groups, weight_scales)
+    }
+
+    fn of_groups(
+        plan: &QuantPlan,
+        graph: &Graph,
+        statistics: Option<&Statistics>,
+        groups: Vec<QuantParams>,
+        weight_scales: &BTreeMap<NodeId, Vec<f32>>,
+    ) -> Result<Self> {
         let weights_of = |node: &NodePlan| {
-            let source = Source { plan, graph, statistics, groups: &groups, node };
+            let source = Source { plan, graph, statistics, groups: &groups, node, scales: weight_scales.get(&node.id) };
             let weights = source.weights().map_err(|e| e.at(format!("{} node '{}'", node.op, node.name)));
             weights.map(|w| w.map(|w| (node.id, w))).transpose()
         };
@@ -109,6 +136,8 @@ struct Source<'a> {
     statistics: Option<&'a Statistics>,
     groups: &'a [QuantParams],
     node: &'a NodePlan,
+    /// The scales of its weights, if they were learned.
+    scales: Option<&'a Vec<f32>>,
 }
 
 impl Source<'_> {
@@ -121,7 +150,10 @@ impl Source<'_> {
         let Some((weight, scheme)) = weight.and_then(|w| Some((w, w.scheme?))) else { return Ok(None) };
         let node = self.graph.node(self.node.id);
         let tensor = self.graph.constant_input(node, weight.input).ok_or_else(|| foreign("its weight is no constant"))?;
-        let mut scales = scales_of(tensor, scheme)?;
+        let mut scales = match self.scales {
+            Some(learned) => learned.iter().map(|s| f64::from(*s)).collect(),
+            None => scales_of(tensor, scheme)?,
+        };
         if !integer {
             let params = symmetric(scheme, scales)?;
             return Ok(Some(WeightParams { integers: packed(tensor, &params)?, params, bias: None, widened: 0 }));

@@ -24,5 +24,5 @@ pub(crate) use function::{Function, Reads};
 pub use functions::FakeQuantizer;
 pub use parameters::{Parameter, ParameterId, Parameters, Role};
 pub use program::{BatchStatistics, Bindings, Program, SlotId};
-pub(crate) use program::{BiasSimulation, Simulated};
+pub(crate) use program::{BiasSimulation, Simulated, float_constant};
 pub use tape::{Gradients, Tape};
