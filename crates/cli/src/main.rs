@@ -32,6 +32,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Quantize(commands::quantize::Arguments),
+    Train(Box<commands::train::Arguments>),
     Calibrate(commands::calibrate::Arguments),
     Merge(commands::merge::Arguments),
     Plan(commands::plan::Arguments),
@@ -52,6 +53,7 @@ enum Outcome {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Quantize(a) => commands::quantize::run(&a),
+        Command::Train(a) => commands::train::run(&a),
         Command::Calibrate(a) => commands::calibrate::run(&a),
         Command::Merge(a) => commands::merge::run(&a),
         Command::Plan(a) => commands::plan::run(&a),

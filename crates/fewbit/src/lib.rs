@@ -16,6 +16,7 @@
 //! | [`answers`] | a network's answers to data |
 //! | [`inspect`] | what a network consists of |
 //! | [`report`] | what a quantization did and cost |
+//! | [`train`] | trains a network, quantized or not |
 //! | [`write_file`] | the whole file or none of it |
 
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ pub mod model_file;
 pub mod network;
 pub mod parallel;
 pub mod report;
+pub mod train;
 pub mod write_file;
 
 pub use error::{Error, ErrorKind, Result};

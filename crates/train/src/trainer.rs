@@ -243,6 +243,11 @@ impl Trainer {
         &self.settings
     }
 
+    /// Plans with so many epochs.
+    pub fn set_epochs(&mut self, epochs: usize) {
+        self.settings.epochs = epochs.max(1);
+    }
+
     /// Steps of an epoch over so many samples. The last samples of an epoch that fill no batch are left out of it.
     pub fn steps_per_epoch(&self, samples: usize) -> usize {
         (samples / self.settings.batch.min(samples).max(1)).max(1)

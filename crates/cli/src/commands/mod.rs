@@ -8,3 +8,4 @@ pub(crate) mod merge;
 pub(crate) mod plan;
 pub(crate) mod quantize;
 pub(crate) mod run;
+pub(crate) mod train;
