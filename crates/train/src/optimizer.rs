@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::autodiff::{Gradients, Parameters, Role};
+use crate::autodiff::{Gradients, Parameter, Parameters, Role};
 use crate::slices::{CHUNK, zip};
 use rayon::prelude::*;
 
@@ -33,6 +33,8 @@ pub struct Optimizer {
     weight_decay: f32,
     /// The learning rate of quantizers' scales relative to that of everything else.
     scale_rate: f32,
+    /// Whether a step is relative to the parameter's size.
+    relative: bool,
     steps: u64,
     /// Per parameter its moments: none, one or two.
     moments: Vec<Vec<Vec<f32>>>,
@@ -40,8 +42,12 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// One that remembers nothing yet.
-    pub fn new(rule: Rule, weight_decay: f32, scale_rate: f32) -> Self {
-        Self { rule, weight_decay, scale_rate, steps: 0, moments: Vec::new() }
+    ///
+    /// With `relative` steps of Adam, an output channel's weights move by the learning rate times their root mean square, and so do
+    /// biases and affine parameters as wholes: where normalizations are folded, channels differ by orders of magnitude, and one
+    /// step that suits all does not exist (LAMB, You et al., 2020, has a factor per layer).
+    pub fn new(rule: Rule, weight_decay: f32, scale_rate: f32, relative: bool) -> Self {
+        Self { rule, weight_decay, scale_rate, relative, steps: 0, moments: Vec::new() }
     }
 
     /// Steps that were made.
@@ -80,9 +86,13 @@ impl Optimizer {
                     moments.resize_with(2, || vec![0.0; gradient.len()]);
                     let [first, second] = &mut moments[..] else { continue };
                     let decoupled = self.rule == Rule::AdamW;
+                    let sizes = if self.relative { sizes(parameter) } else { vec![1.0] };
+                    let channel = parameter.values.len().div_ceil(sizes.len()).max(1);
                     let corrections = BETAS.map(|b| 1.0 - b.powi(i32::try_from(self.steps).unwrap_or(i32::MAX)));
-                    let rows = parameter.values.par_chunks_mut(CHUNK).zip(first.par_chunks_mut(CHUNK)).zip(second.par_chunks_mut(CHUNK));
-                    rows.zip(gradient.par_chunks(CHUNK)).for_each(|(((p, m), v), g)| {
+                    let chunk = if sizes.len() == 1 { CHUNK } else { channel };
+                    let rows = parameter.values.par_chunks_mut(chunk).zip(first.par_chunks_mut(chunk)).zip(second.par_chunks_mut(chunk));
+                    rows.zip(gradient.par_chunks(chunk)).enumerate().for_each(|(i, (((p, m), v), g))| {
+                        let rate = rate * sizes[if sizes.len() == 1 { 0 } else { i }];
                         for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
                             let g = if decoupled { *g } else { g + decay * *p };
                             *m = BETAS[0] * *m + (1.0 - BETAS[0]) * g;
@@ -95,6 +105,19 @@ impl Optimizer {
             }
         }
     }
+}
+
+/// Root mean squares: of each output channel of a convolution's or a dense layer's weights, of anything else as a whole; of quantizers'
+/// numbers, which are relative already, 1.
+fn sizes(parameter: &Parameter) -> Vec<f32> {
+    let whole = parameter.values.len().max(1);
+    let channel = match (parameter.role, &parameter.shape[..]) {
+        (Role::LogScale | Role::ZeroPoint, _) => return vec![1.0],
+        (Role::Weight, [outputs, _, _, ..]) => whole / (*outputs).max(1),
+        _ => whole,
+    };
+    let size = |values: &[f32]| (values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / values.len() as f64).sqrt() as f32;
+    parameter.values.chunks(channel.max(1)).map(size).collect()
 }
 
 /// The Euclidean norm of all gradients together.
@@ -114,7 +137,7 @@ pub(crate) fn clip(gradients: &mut Gradients, limit: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autodiff::{Parameter, ParameterId};
+    use crate::autodiff::ParameterId;
 
     fn start() -> (Parameters, ParameterId) {
         let mut parameters = Parameters::default();
@@ -127,7 +150,7 @@ mod tests {
     fn every_rule_finds_the_bottom_of_a_bowl() {
         for (rule, rate) in [(Rule::Sgd { momentum: 0.0 }, 0.2), (Rule::Sgd { momentum: 0.9 }, 0.02), (Rule::Adam, 0.05), (Rule::AdamW, 0.05)] {
             let (mut parameters, id) = start();
-            let mut optimizer = Optimizer::new(rule, 0.0, 1.0);
+            let mut optimizer = Optimizer::new(rule, 0.0, 1.0, false);
             for _ in 0..400 {
                 let values = &parameters.get(id).values;
                 let gradient = vec![values[0] - 1.0, 4.0 * (values[1] - 0.5)];
@@ -143,7 +166,7 @@ mod tests {
         for rule in [Rule::Sgd { momentum: 0.0 }, Rule::AdamW] {
             let (mut parameters, id) = start();
             let bias = parameters.add(Parameter { role: Role::Bias, ..parameters.get(id).clone() });
-            let mut optimizer = Optimizer::new(rule, 0.1, 1.0);
+            let mut optimizer = Optimizer::new(rule, 0.1, 1.0, false);
             optimizer.step(&mut parameters, &Gradients::from([(id, vec![0.0; 2]), (bias, vec![0.0; 2])]), 0.5);
             assert_eq!((parameters.get(id).values[0], parameters.get(bias).values[0]), (2.85, 3.0), "{rule:?}");
         }

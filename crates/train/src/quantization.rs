@@ -106,6 +106,18 @@ impl Quantization {
             let name = node.input(weight.input).map_or_else(String::new, |v| folded.value(v).name.clone());
             let quantizer = quantizer(&mut network.parameters, &name, &scheme, &scales, &zeros, [weights.by_gradient(), false], false);
             of_weights.insert(id, WeightQuantizer { input: weight.input, quantizer });
+            // Biases that make up for the mean error of rounding are a better beginning than the float ones.
+            if let (Some(bias), Some((holder, input))) = (&known.bias, weight.bias)
+                && network.graph().contains(holder)
+                && let Some(bound) = network.graph().node(holder).input(input).and_then(|v| network.bindings().parameters.get(&v).copied())
+                && !network.foldable().contains_key(&id)
+            {
+                let values = bias.params.dequantize(&bias.integers)?.to_f32().into_owned();
+                let parameter = network.parameters.get_mut(bound);
+                if parameter.trained && values.len() == parameter.values.len() {
+                    parameter.values = values;
+                }
+            }
         }
         Ok(Self { plan: plan.clone(), weights, activations, groups, of_weights })
     }

@@ -84,6 +84,8 @@ pub struct Settings {
     pub weight_decay: f32,
     /// The learning rate of scales relative to that of weights.
     pub scale_rate: f32,
+    /// Whether steps are relative to the sizes of parameters.
+    pub relative_rate: bool,
     /// The largest norm of a step's gradients.
     pub clip: Option<f64>,
     /// What is learned.
@@ -115,6 +117,7 @@ impl Default for Settings {
             schedule: Schedule { rate: 1e-3, warm_up: 0.02, curve: crate::schedule::Curve::Cosine { end: 0.0 } },
             weight_decay: 0.0,
             scale_rate: 1.0,
+            relative_rate: false,
             clip: None,
             objective: Objective::Labels { smoothing: 0.0 },
             seed: 0,
@@ -151,6 +154,8 @@ pub struct EpochRecord {
 /// What a training reports as it goes on.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
+    /// The network is as good as this before training, if that was validated.
+    Start(f64),
     /// A step is done.
     Step {
         /// The epoch, counted from 1.
@@ -234,7 +239,7 @@ impl Trainer {
         } else {
             Vec::new()
         };
-        let optimizer = Optimizer::new(settings.rule, settings.weight_decay, settings.scale_rate);
+        let optimizer = Optimizer::new(settings.rule, settings.weight_decay, settings.scale_rate, settings.relative_rate);
         Ok(Self { network, settings, optimizer, epoch: 0, history: Vec::new(), best: None, teacher, features })
     }
 
@@ -269,6 +274,13 @@ impl Trainer {
         let mut phase: Option<Phase> = None;
         let mut tape = Tape::new();
         let mut since_best = 0;
+        if self.epoch == 0
+            && let Some(score) = observer.validate(&self.network)?
+        {
+            // What training makes worse is not kept.
+            self.best = Some((score, self.network.parameters.clone()));
+            observer.event(Event::Start(score));
+        }
         while self.epoch < self.settings.epochs {
             let going = self.run_epoch(isa, batch, examples, &mut phase, &mut tape, teacher.as_mut(), observer)?;
             let Some(mut record) = going else { break };

@@ -143,6 +143,9 @@ struct OptimizationFlags {
     /// Learning rate of quantizers' scales relative to that of weights
     #[arg(long, default_value_t = 1.0)]
     scale_rate: f32,
+    /// Makes steps relative to the sizes of parameters, channel by channel [default: when distilling]
+    #[arg(long)]
+    relative_rate: Option<bool>,
     /// Learns the float network's own answers though the data have labels
     #[arg(long)]
     distill: bool,
@@ -331,6 +334,7 @@ fn settings(a: &Arguments, distill: bool, untrained: bool) -> Settings {
         },
         weight_decay: o.weight_decay,
         scale_rate: o.scale_rate,
+        relative_rate: o.relative_rate.unwrap_or(distill),
         clip: o.clip,
         objective: if distill {
             Objective::Distill { temperature: o.temperature, answers: o.answers, features: o.features }
@@ -387,6 +391,14 @@ impl<'a> Watch<'a> {
         Self { a, validation, float, bar, labelled }
     }
 
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => println!("{line}"),
+        }
+        let _ = std::io::stdout().flush();
+    }
+
     fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -405,14 +417,8 @@ impl Observer for Watch<'_> {
                     bar.set_message(accuracy.map_or(format!("loss {loss:.4}"), |p| format!("loss {loss:.4}, {p:.2} %")));
                 }
             }
-            Event::Epoch(record) => {
-                let line = describe(record);
-                match &self.bar {
-                    Some(bar) => bar.println(line),
-                    None => println!("{line}"),
-                }
-                let _ = std::io::stdout().flush();
-            }
+            Event::Start(score) => self.line(&format!("before:    validated {score:.2}")),
+            Event::Epoch(record) => self.line(&describe(record)),
         }
         true
     }
