@@ -13,6 +13,7 @@ mod layers;
 mod mobilenet_v2;
 mod photos;
 mod python;
+mod steps;
 mod torch;
 
 use std::path::PathBuf;
@@ -53,6 +54,17 @@ enum Task {
         #[arg(long)]
         npz: Option<PathBuf>,
     },
+    /// Runs a described network forwards and backwards as often as each line of standard input says and prints the milliseconds
+    StepServer {
+        /// .layers file
+        layers: PathBuf,
+        /// Samples of a pass
+        #[arg(long, default_value_t = 8)]
+        batch: usize,
+        /// Threads
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+    },
     /// Compares every distinct integer layer of a quantized network with ONNX Runtime (.onnx) or LiteRT (.tflite)
     Layers {
         /// .onnx or .tflite file
@@ -84,6 +96,7 @@ fn main() -> Result<()> {
         Task::Test => test(),
         Task::Cross => cross::cross(cross::Extent::Machines),
         Task::Demo { offline } => demo::demo(offline),
+        Task::StepServer { layers, batch, threads } => steps::serve(&layers, batch, threads),
         Task::LatencyServer { model, threads, npz } => latency::serve(&model, threads, npz.as_ref()),
         Task::Layers { model, input_shape, folder } => layers::layers(&model, &input_shape, &folder),
         Task::Fuzz { executions, reader, seed } => fuzz::fuzz(executions, reader.as_deref(), seed),

@@ -186,24 +186,29 @@ impl Quantization {
         self.plan.groups.iter().filter(calibrated).flat_map(|g| g.members.clone()).collect()
     }
 
-    /// Ranges follow what a forward pass showed.
-    pub(crate) fn observe(&self, parameters: &mut Parameters, program: &Program, tape: &Tape) -> Result<()> {
-        let momentum = match self.activations {
-            Learning::LastValue => 0.0,
-            Learning::MovingAverage { momentum } => momentum,
-            _ => return Ok(()),
-        };
-        for (group, quantizer) in self.plan.groups.iter().zip(&self.groups) {
-            if !matches!(group.numbers, Numbers::Calibrated(_)) {
-                continue;
-            }
-            let (mut low, mut high) = (0.0_f32, 0.0_f32);
+    /// The range of each scale group in a forward pass, where ranges follow it.
+    pub(crate) fn ranges(&self, parameters: &Parameters, program: &Program, tape: &Tape) -> Result<Vec<[f32; 2]>> {
+        if self.activations.by_gradient() {
+            return Ok(Vec::new());
+        }
+        let mut ranges = vec![[0.0_f32; 2]; self.groups.len()];
+        for (group, range) in self.plan.groups.iter().zip(&mut ranges) {
             for member in &group.members {
                 let Ok(slot) = program.slot_of(*member) else { continue };
                 for x in tape.value(program, parameters, slot)? {
-                    low = low.min(*x);
-                    high = high.max(*x);
+                    *range = [range[0].min(*x), range[1].max(*x)];
                 }
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// Quantizers of activations follow the ranges of a step.
+    pub(crate) fn follow(&self, parameters: &mut Parameters, ranges: &[[f32; 2]]) {
+        let momentum = if let Learning::MovingAverage { momentum } = self.activations { momentum } else { 0.0 };
+        for ((group, quantizer), [low, high]) in self.plan.groups.iter().zip(&self.groups).zip(ranges) {
+            if !matches!(group.numbers, Numbers::Calibrated(_)) {
+                continue;
             }
             let scale = parameters.get(quantizer.log_scale).values[0].exp();
             let zero = parameters.get(quantizer.zero_point).values[0].round();
@@ -221,7 +226,6 @@ impl Quantization {
                 parameters.get_mut(quantizer.zero_point).values[0] = zero;
             }
         }
-        Ok(())
     }
 
     /// Scales of weights that follow from their largest magnitude are brought up to date.

@@ -6,6 +6,7 @@
 //! A training is a function of its settings: sample order and augmentation follow from the seed, the epoch and the sample's number,
 //! so a training that goes on from a checkpoint ends with the same bytes.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fewbit_ir::{Op, ValueId};
@@ -16,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::autodiff::{BatchStatistics, Parameters, Program, SlotId, Tape};
+use crate::autodiff::{BatchStatistics, Gradients, ParameterId, Parameters, Program, SlotId, Tape};
 use crate::loss::{Loss, Target};
 use crate::network::Network;
 use crate::optimizer::{Optimizer, Rule, clip, norm};
@@ -209,14 +210,23 @@ pub struct Trainer {
 struct Phase {
     key: (bool, bool, bool),
     program: Program,
+    /// Samples of one pass; a batch is a sum of passes.
+    micro: usize,
+    teacher: Option<Teacher>,
 }
 
-/// The teacher's side of a distillation.
+/// The network that is learned from, for passes of as many samples.
 struct Teacher {
     program: Program,
     parameters: Parameters,
-    tape: Tape,
 }
+
+/// The memory of passes that run at the same time.
+type Tapes = Mutex<Vec<[Tape; 2]>>;
+
+/// Bytes of activations beyond which a batch is cut into passes, so that these stay in the caches and threads do not wait for each
+/// other after every operator.
+const PASS_BYTES: usize = 32 << 20;
 
 impl Trainer {
     /// A training that begins. For [`Objective::Distill`], `teacher` is the float network, whose answers are learned.
@@ -270,9 +280,8 @@ impl Trainer {
         let batch = self.settings.batch.min(examples.len());
         let start = Instant::now();
         let before = self.history.last().map_or(0.0, |r| r.seconds);
-        let mut teacher = self.teacher(batch)?;
         let mut phase: Option<Phase> = None;
-        let mut tape = Tape::new();
+        let tapes = Tapes::default();
         let mut since_best = 0;
         if self.epoch == 0
             && let Some(score) = observer.validate(&self.network)?
@@ -282,7 +291,7 @@ impl Trainer {
             observer.event(Event::Start(score));
         }
         while self.epoch < self.settings.epochs {
-            let going = self.run_epoch(isa, batch, examples, &mut phase, &mut tape, teacher.as_mut(), observer)?;
+            let going = self.run_epoch(isa, batch, examples, &mut phase, &tapes, observer)?;
             let Some(mut record) = going else { break };
             self.epoch += 1;
             record.score = observer.validate(&self.network)?;
@@ -318,13 +327,12 @@ impl Trainer {
         let isa = Isa::detect()?;
         let mut copy = self.clone();
         let batch = self.settings.batch.min(examples.len()).max(1);
-        let (mut teacher, mut tape) = (copy.teacher(batch)?, Tape::new());
-        let phase = copy.compile(batch, 1.0_f32.min(self.settings.quantize_from))?;
+        let (tapes, phase) = (Tapes::default(), copy.compile(batch, self.settings.quantize_from.min(1.0))?);
         let mut time = Duration::MAX;
         for step in 0..STEPS {
             let start = Instant::now();
             let order: Vec<usize> = (0..batch).map(|i| (step * batch + i) % examples.len()).collect();
-            copy.step(isa, &phase.program, &mut tape, teacher.as_mut(), examples, &order, 0.0)?;
+            copy.step(isa, &phase, &tapes, examples, &order, 0.0)?;
             time = time.min(start.elapsed());
         }
         Ok(time)
@@ -334,11 +342,10 @@ impl Trainer {
         let Some(teacher) = self.teacher.as_ref().filter(|_| matches!(self.settings.objective, Objective::Distill { .. })) else {
             return Ok(None);
         };
-        let mut parameters = teacher.parameters.clone();
-        parameters.iter_mut().for_each(|(_, p)| p.trained = false);
-        let frozen = Network { parameters: parameters.clone(), ..teacher.clone() };
+        let mut frozen = teacher.clone();
+        frozen.parameters.iter_mut().for_each(|(_, p)| p.trained = false);
         let program = frozen.program(batch, BatchStatistics::Running, false, &self.features)?;
-        Ok(Some(Teacher { program, parameters, tape: Tape::new() }))
+        Ok(Some(Teacher { program, parameters: frozen.parameters }))
     }
 
     fn progress(&self, step: usize, steps: usize) -> f32 {
@@ -358,11 +365,14 @@ impl Trainer {
         if simulate {
             keep.extend(self.network.quantization.iter().flat_map(crate::Quantization::observed));
         }
-        let mut program = self.network.program(batch, statistics, simulate, &keep)?;
+        let program = |samples: usize| self.network.program(samples, statistics, simulate, &keep);
+        let micro = if by_batch { batch } else { micro_batch(batch, program(1)?.estimated_bytes()) };
+        let mut program = program(micro)?;
         if let Some(memory) = self.settings.memory {
-            program = program.within(memory);
+            // Passes of all threads hold theirs at the same time.
+            program = program.within(memory / rayon::current_num_threads().min(batch / micro).max(1));
         }
-        Ok(Phase { key, program })
+        Ok(Phase { key, program, micro, teacher: self.teacher(micro)? })
     }
 
     /// Whether quantization is simulated, normalizations use the batch's statistics, and ranges stay.
@@ -372,15 +382,13 @@ impl Trainer {
         (simulate, s.batch_statistics && progress < s.freeze_statistics, progress >= s.freeze_ranges)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what lives from epoch to epoch")]
     fn run_epoch(
         &mut self,
         isa: Isa,
         batch: usize,
         examples: &dyn Examples,
         phase: &mut Option<Phase>,
-        tape: &mut Tape,
-        mut teacher: Option<&mut Teacher>,
+        tapes: &Tapes,
         observer: &mut dyn Observer,
     ) -> Result<Option<EpochRecord>> {
         let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -393,9 +401,9 @@ impl Trainer {
             if phase.as_ref().is_none_or(|p| p.key != self.phase(progress)) {
                 *phase = Some(self.compile(batch, progress)?);
             }
-            let Some(Phase { program, .. }) = phase.as_ref() else { continue };
+            let Some(phase) = phase.as_ref() else { continue };
             rate = self.settings.schedule.at(self.progress(step, steps) + 0.5 / (steps * self.settings.epochs) as f32);
-            let result = self.step(isa, program, tape, teacher.as_deref_mut(), examples, order, rate)?;
+            let result = self.step(isa, phase, tapes, examples, order, rate)?;
             sums.add(&result);
             let done = [self.epoch * steps + step + 1, self.settings.epochs * steps];
             let event = Event::Step { epoch: self.epoch + 1, steps: done, loss: sums.loss / sums.steps, accuracy: sums.accuracy() };
@@ -414,49 +422,70 @@ impl Trainer {
         }))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "what lives from step to step")]
-    fn step(
-        &mut self,
-        isa: Isa,
-        program: &Program,
-        tape: &mut Tape,
-        teacher: Option<&mut Teacher>,
-        examples: &dyn Examples,
-        order: &[usize],
-        rate: f32,
-    ) -> Result<StepResult> {
-        let (inputs, classes) = self.load(examples, order)?;
-        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    fn step(&mut self, isa: Isa, phase: &Phase, tapes: &Tapes, examples: &dyn Examples, order: &[usize], rate: f32) -> Result<StepResult> {
         if let Some(quantization) = self.network.quantization.clone() {
             let mut parameters = std::mem::take(&mut self.network.parameters);
             let refreshed = quantization.refresh(&self.network, &mut parameters);
             self.network.parameters = parameters;
             refreshed?;
         }
-        tape.forward(isa, program, &self.network.parameters, &inputs)?;
-        let (loss, right, seeds) = self.loss(isa, program, tape, teacher, &inputs, classes.as_deref())?;
+        let pass = |order: &[usize]| -> Result<Pass> {
+            let mut pair = tapes.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+            let pass = self.pass(isa, phase, &mut pair, examples, order);
+            tapes.lock().unwrap_or_else(PoisonError::into_inner).push(pair);
+            pass
+        };
+        // In the samples' order, whatever the threads do.
+        let passes: Vec<Result<Pass>> = order.par_chunks(phase.micro).map(pass).collect();
+        let count = passes.len() as f32;
+        let mut passes = passes.into_iter();
+        let mut sum = passes.next().ok_or_else(|| Error::graph("a step has no samples"))??;
+        for pass in passes {
+            sum.add(pass?);
+        }
+        if count > 1.0 {
+            sum.gradients.values_mut().for_each(|g| g.iter_mut().for_each(|x| *x /= count));
+        }
+        let loss = sum.loss / f64::from(count);
         if !loss.is_finite() {
             return Err(Error::new(ErrorKind::Diverged, format!("the loss is {loss}: lower the learning rate, or clip gradients")));
         }
-        let moved = program.moved(tape, &self.network.parameters)?;
-        if let Some(quantization) = self.network.quantization.as_ref().filter(|_| !self.phase(self.progress(0, 1)).2) {
-            quantization.clone().observe(&mut self.network.parameters, program, tape)?;
-        }
-        let mut gradients = tape.backward(isa, program, &self.network.parameters, seeds)?;
-        let gradient = norm(&gradients);
+        let gradient = norm(&sum.gradients);
         if !gradient.is_finite() {
-            return Err(Error::new(ErrorKind::Diverged, "a gradient is infinite: lower the learning rate, or clip gradients".to_owned()));
+            return Err(Error::new(ErrorKind::Diverged, "a gradient is infinite: lower the learning rate, or clip gradients"));
         }
         if let Some(limit) = self.settings.clip {
-            clip(&mut gradients, limit);
+            clip(&mut sum.gradients, limit);
         }
         if rate > 0.0 {
-            self.optimizer.step(&mut self.network.parameters, &gradients, rate);
-            for (id, values) in moved {
+            self.optimizer.step(&mut self.network.parameters, &sum.gradients, rate);
+            for (id, values) in sum.moved {
                 self.network.parameters.get_mut(id).values = values;
             }
+            if let Some(quantization) = self.network.quantization.as_ref().filter(|_| !phase.key.2) {
+                quantization.follow(&mut self.network.parameters, &sum.ranges);
+            }
         }
-        Ok(StepResult { steps: 1.0, loss, gradient, right })
+        Ok(StepResult { steps: 1.0, loss, gradient, right: sum.right })
+    }
+
+    /// Some samples forwards and backwards.
+    fn pass(&self, isa: Isa, phase: &Phase, [tape, teacher_tape]: &mut [Tape; 2], examples: &dyn Examples, order: &[usize]) -> Result<Pass> {
+        let (program, parameters) = (&phase.program, &self.network.parameters);
+        let (inputs, classes) = self.load(examples, order)?;
+        let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        tape.forward(isa, program, parameters, &inputs)?;
+        if let Some(teacher) = &phase.teacher {
+            teacher_tape.forward(isa, &teacher.program, &teacher.parameters, &inputs)?;
+        }
+        let (loss, right, seeds) = self.loss(program, tape, phase.teacher.as_ref().map(|t| (t, &*teacher_tape)), classes.as_deref())?;
+        let moved = program.moved(tape, parameters)?;
+        let ranges = match &self.network.quantization {
+            Some(quantization) if phase.key.0 => quantization.ranges(parameters, program, tape)?,
+            _ => Vec::new(),
+        };
+        let gradients = tape.backward(isa, program, parameters, seeds)?;
+        Ok(Pass { loss, right, gradients, moved, ranges })
     }
 
     /// A batch: each input's samples one after another, and the classes if all have one.
@@ -477,11 +506,9 @@ impl Trainer {
     /// The loss, how many rows are answered rightly, and the gradients that it begins with.
     fn loss(
         &self,
-        isa: Isa,
         program: &Program,
         tape: &Tape,
-        teacher: Option<&mut Teacher>,
-        inputs: &[&[f32]],
+        teacher: Option<(&Teacher, &Tape)>,
         classes: Option<&[usize]>,
     ) -> Result<(f64, Option<Right>, Vec<(SlotId, Vec<f32>)>)> {
         let parameters = &self.network.parameters;
@@ -497,12 +524,12 @@ impl Trainer {
                 Ok((loss, Some(Right::count(rows.map(|(row, class)| top(row) == *class))), vec![(slot, gradient)]))
             }
             Objective::Distill { temperature, answers, features } => {
-                let Some(teacher) = teacher else { return Err(Error::graph("there is no network to learn from")) };
-                teacher.tape.forward(isa, &teacher.program, &teacher.parameters, inputs)?;
+                let Some((teacher, teacher_tape)) = teacher else { return Err(Error::graph("there is no network to learn from")) };
+                let taught = |value: ValueId| teacher_tape.value(&teacher.program, &teacher.parameters, teacher.program.slot_seen(value)?);
                 let (mut total, mut right, mut seeds) = (0.0, None, Vec::new());
                 for (i, (slot, value)) in slots.iter().zip(scores(&self.network)).enumerate() {
                     let y = tape.value(program, parameters, *slot)?;
-                    let t = teacher.tape.value(&teacher.program, &teacher.parameters, teacher.program.slot_seen(value)?)?;
+                    let t = taught(value)?;
                     let classes = columns(*slot);
                     if classes > 1 {
                         let (loss, gradient) = Loss::Distillation { temperature }.of(y, classes, Target::Values(t))?;
@@ -521,7 +548,7 @@ impl Trainer {
                     let weight = features / self.features.len().max(1) as f32;
                     for value in &self.features {
                         let slot = program.slot_seen(*value)?;
-                        let t = teacher.tape.value(&teacher.program, &teacher.parameters, teacher.program.slot_seen(*value)?)?;
+                        let t = taught(*value)?;
                         let (loss, gradient) = relative(tape.value(program, parameters, slot)?, t, weight);
                         total += loss;
                         seeds.push((slot, gradient));
@@ -531,6 +558,36 @@ impl Trainer {
             }
         }
     }
+}
+
+/// What some samples gave.
+struct Pass {
+    loss: f64,
+    right: Option<Right>,
+    gradients: Gradients,
+    moved: Vec<(ParameterId, Vec<f32>)>,
+    ranges: Vec<[f32; 2]>,
+}
+
+impl Pass {
+    fn add(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.right = other.right.map(|r| r.and(self.right));
+        for (id, gradient) in other.gradients {
+            match self.gradients.get_mut(&id) {
+                Some(sum) => crate::slices::zip(sum, &gradient, |sum, g| *sum += g),
+                None => drop(self.gradients.insert(id, gradient)),
+            }
+        }
+        for (range, [low, high]) in self.ranges.iter_mut().zip(other.ranges) {
+            *range = [range[0].min(low), range[1].max(high)];
+        }
+    }
+}
+
+/// Samples of a pass: the largest divisor of the batch whose activations stay within [`PASS_BYTES`].
+fn micro_batch(batch: usize, bytes_per_sample: usize) -> usize {
+    (1..=batch).rev().find(|n| batch.is_multiple_of(*n) && n.saturating_mul(bytes_per_sample) <= PASS_BYTES).unwrap_or(1)
 }
 
 /// Sums over steps.
@@ -553,6 +610,11 @@ impl Right {
     fn count(rows: impl Iterator<Item = bool>) -> Self {
         rows.fold(Self::default(), |sum, right| Self { right: sum.right + usize::from(right), rows: sum.rows + 1 })
     }
+
+    fn and(self, other: Option<Self>) -> Self {
+        let other = other.unwrap_or_default();
+        Self { right: self.right + other.right, rows: self.rows + other.rows }
+    }
 }
 
 impl StepResult {
@@ -560,10 +622,7 @@ impl StepResult {
         self.steps += other.steps;
         self.loss += other.loss;
         self.gradient += other.gradient;
-        self.right = other.right.map(|r| {
-            let sum = self.right.unwrap_or_default();
-            Right { right: sum.right + r.right, rows: sum.rows + r.rows }
-        });
+        self.right = other.right.map(|r| r.and(self.right));
     }
 
     fn accuracy(&self) -> Option<f64> {
