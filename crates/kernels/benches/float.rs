@@ -175,14 +175,14 @@ fn dequantize_i8(bencher: Bencher) {
 #[divan::bench]
 fn fake_quantize_tensor(bencher: Bencher) {
     let (input, mut output) = (random(LEN), vec![0.0; LEN]);
-    bencher.counter(ItemsCount::new(LEN)).bench_local(|| fake_quantize(Isa::best(), &TENSOR, black_box(&input), &mut output));
+    bencher.counter(ItemsCount::new(LEN)).bench_local(|| fake_quantize(Isa::best(), &TENSOR, Clamp::NONE, black_box(&input), &mut output));
 }
 
 #[divan::bench]
 fn fake_quantize_channels_last(bencher: Bencher) {
     let (input, mut output, scales) = (random(LEN), vec![0.0; LEN], [0.02; 96]);
     let affine = Affine { scales: &scales, zero_points: &[0; 96], ..TENSOR };
-    bencher.counter(ItemsCount::new(LEN)).bench_local(|| fake_quantize(Isa::best(), &affine, black_box(&input), &mut output));
+    bencher.counter(ItemsCount::new(LEN)).bench_local(|| fake_quantize(Isa::best(), &affine, Clamp::NONE, black_box(&input), &mut output));
 }
 
 #[divan::bench]

@@ -4,7 +4,7 @@
 //! The arithmetic is ONNX's `QuantizeLinear` and `DequantizeLinear` to the bit: true division, round half to even,
 //! add the zero point, saturate. This module does not choose scales.
 
-use crate::Isa;
+use crate::{Clamp, Isa};
 use crate::error::{Error, ErrorKind, Result, expect_len};
 use crate::threads::for_each_chunk;
 
@@ -174,20 +174,31 @@ pub fn dequantize<T: QuantizedInt>(isa: Isa, affine: &Affine, input: &[T], outpu
     )
 }
 
-/// `output[i] = dequantize(quantize(input[i]))`, the same bits as both in turn.
+/// `output[i] = dequantize(quantize(clamp(input[i])))`, the same bits as these in turn.
 ///
 /// # Errors
 /// As [`quantize`].
-pub fn fake_quantize(isa: Isa, affine: &Affine, input: &[f32], output: &mut [f32]) -> Result<()> {
-    map(
-        isa,
-        affine,
-        input,
-        output,
-        #[inline(always)]
-        // Adding zero turns a -0 that rounding left into the 0 that an integer gives.
-        |c, x| (c.steps(x) + 0.0) * c.scale,
-    )
+pub fn fake_quantize(isa: Isa, affine: &Affine, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
+    // Adding zero turns a -0 that rounding left into the 0 that an integer gives.
+    if clamp.is_none() {
+        map(
+            isa,
+            affine,
+            input,
+            output,
+            #[inline(always)]
+            |c, x| (c.steps(x) + 0.0) * c.scale,
+        )
+    } else {
+        map(
+            isa,
+            affine,
+            input,
+            output,
+            #[inline(always)]
+            |c, x| (c.steps(clamp.apply(x)) + 0.0) * c.scale,
+        )
+    }
 }
 
 /// Added to a float that is an integer of at most 22 bits, it leaves the integer in the low bits.
@@ -278,8 +289,11 @@ mod tests {
         dequantize(Isa::best(), &wide, &[0_u16, 1000, 65535], &mut output).unwrap();
         assert_eq!(output, [-500.0, 0.0, 32267.5]);
         let mut output = [1.0; 2];
-        fake_quantize(Isa::best(), &unit, &[-0.25, -0.0], &mut output).unwrap();
+        fake_quantize(Isa::best(), &unit, Clamp::NONE, &[-0.25, -0.0], &mut output).unwrap();
         assert!(output.iter().all(|x| x.to_bits() == 0), "no negative zero");
+        let mut output = [0.0; 4];
+        fake_quantize(Isa::best(), &unit, Clamp { min: 0.0, max: 6.0 }, &[-2.0, 2.4, 6.4, 90.0], &mut output).unwrap();
+        assert_eq!(output, [0.0, 2.0, 6.0, 6.0]);
     }
 
     #[test]
@@ -307,7 +321,7 @@ mod tests {
                     let (mut q, mut back, mut fake) = (vec![0_i8; len], vec![0.0; len], vec![0.0; len]);
                     quantize(isa, &affine, &input, &mut q).unwrap();
                     dequantize(isa, &affine, &q, &mut back).unwrap();
-                    fake_quantize(isa, &affine, &input, &mut fake).unwrap();
+                    fake_quantize(isa, &affine, Clamp::NONE, &input, &mut fake).unwrap();
                     let context = format!("{channels} channels of {inner}, {} with {threads} threads", isa.name());
                     assert_eq!(q, integers, "{context}");
                     for (name, found) in [("dequantize", back), ("fake_quantize", fake)] {
@@ -337,6 +351,6 @@ mod tests {
             assert!(quantize(Isa::best(), &affine, &[0.0; 6], &mut [0_i8; 6]).is_err(), "{name}");
         }
         assert!(dequantize(Isa::best(), &I8, &[0_i8; 6], &mut [0.0; 5]).is_err());
-        assert!(fake_quantize(Isa::best(), &Affine { min: -1 << 20, ..I8 }, &[0.0], &mut [0.0]).is_err());
+        assert!(fake_quantize(Isa::best(), &Affine { min: -1 << 20, ..I8 }, Clamp::NONE, &[0.0], &mut [0.0]).is_err());
     }
 }

@@ -19,7 +19,7 @@ use fewbit_quantize::{PlanParams, QuantPlan};
 use fewbit_tensor::{Granularity, QuantParams, QuantScheme};
 use serde::{Deserialize, Serialize};
 
-use crate::autodiff::{BiasSimulation, FakeQuantizer, Parameter, ParameterId, Parameters, Program, Role, Simulated, Tape};
+use crate::autodiff::{BiasSimulation, FakeQuantizer, Parameter, Parameters, Program, Role, Simulated, Tape};
 use crate::network::Network;
 use crate::{Error, Result};
 
@@ -139,7 +139,7 @@ impl Quantization {
     /// Where quantizers stand in a network's graph.
     pub(crate) fn simulated(&self, network: &Network) -> Simulated {
         let graph = network.graph();
-        let mut simulated = Simulated { folded: network.foldable(), ..Simulated::default() };
+        let mut simulated = Simulated { folded: network.foldable(), fused: self.activations.by_gradient(), ..Simulated::default() };
         simulated.folded.retain(|node, _| self.of_weights.contains_key(node));
         let integers: Vec<_> = self
             .plan

@@ -6,7 +6,7 @@
 //! A training is a function of its settings: sample order and augmentation follow from the seed, the epoch and the sample's number,
 //! so a training that goes on from a checkpoint ends with the same bytes.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fewbit_ir::{Op, ValueId};
@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::autodiff::{BatchStatistics, Gradients, ParameterId, Parameters, Program, SlotId, Tape};
+use crate::autodiff::{BatchStatistics, Leaves, ParameterId, Parameters, Program, Shared, SlotId, Tape};
 use crate::loss::{Loss, Target};
 use crate::network::Network;
 use crate::optimizer::{Optimizer, Rule, clip, norm};
@@ -219,6 +219,7 @@ struct Phase {
 struct Teacher {
     program: Program,
     parameters: Parameters,
+    shared: Arc<Shared>,
 }
 
 /// The memory of passes that run at the same time.
@@ -327,7 +328,7 @@ impl Trainer {
         let isa = Isa::detect()?;
         let mut copy = self.clone();
         let batch = self.settings.batch.min(examples.len()).max(1);
-        let (tapes, phase) = (Tapes::default(), copy.compile(batch, self.settings.quantize_from.min(1.0))?);
+        let (tapes, phase) = (Tapes::default(), copy.compile(isa, batch, self.settings.quantize_from.min(1.0))?);
         let mut time = Duration::MAX;
         for step in 0..STEPS {
             let start = Instant::now();
@@ -338,14 +339,15 @@ impl Trainer {
         Ok(time)
     }
 
-    fn teacher(&self, batch: usize) -> Result<Option<Teacher>> {
+    fn teacher(&self, isa: Isa, batch: usize) -> Result<Option<Teacher>> {
         let Some(teacher) = self.teacher.as_ref().filter(|_| matches!(self.settings.objective, Objective::Distill { .. })) else {
             return Ok(None);
         };
         let mut frozen = teacher.clone();
         frozen.parameters.iter_mut().for_each(|(_, p)| p.trained = false);
         let program = frozen.program(batch, BatchStatistics::Running, false, &self.features)?;
-        Ok(Some(Teacher { program, parameters: frozen.parameters }))
+        let shared = Arc::new(Shared::new(isa, &program, &frozen.parameters)?);
+        Ok(Some(Teacher { program, parameters: frozen.parameters, shared }))
     }
 
     fn progress(&self, step: usize, steps: usize) -> f32 {
@@ -353,7 +355,7 @@ impl Trainer {
     }
 
     /// The program of the phase at some progress.
-    fn compile(&mut self, batch: usize, progress: f32) -> Result<Phase> {
+    fn compile(&mut self, isa: Isa, batch: usize, progress: f32) -> Result<Phase> {
         let key = self.phase(progress);
         let (simulate, by_batch, frozen) = key;
         if let Some(quantization) = self.network.quantization.clone() {
@@ -372,7 +374,7 @@ impl Trainer {
             // Passes of all threads hold theirs at the same time.
             program = program.within(memory / rayon::current_num_threads().min(batch / micro).max(1));
         }
-        Ok(Phase { key, program, micro, teacher: self.teacher(micro)? })
+        Ok(Phase { key, program, micro, teacher: self.teacher(isa, micro)? })
     }
 
     /// Whether quantization is simulated, normalizations use the batch's statistics, and ranges stay.
@@ -399,7 +401,7 @@ impl Trainer {
         for (step, order) in order.chunks_exact(batch).take(steps).enumerate() {
             let progress = self.progress(step, steps);
             if phase.as_ref().is_none_or(|p| p.key != self.phase(progress)) {
-                *phase = Some(self.compile(batch, progress)?);
+                *phase = Some(self.compile(isa, batch, progress)?);
             }
             let Some(phase) = phase.as_ref() else { continue };
             rate = self.settings.schedule.at(self.progress(step, steps) + 0.5 / (steps * self.settings.epochs) as f32);
@@ -429,9 +431,10 @@ impl Trainer {
             self.network.parameters = parameters;
             refreshed?;
         }
+        let shared = Arc::new(Shared::new(isa, &phase.program, &self.network.parameters)?);
         let pass = |order: &[usize]| -> Result<Pass> {
             let mut pair = tapes.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-            let pass = self.pass(isa, phase, &mut pair, examples, order);
+            let pass = self.pass(isa, phase, &shared, &mut pair, examples, order);
             tapes.lock().unwrap_or_else(PoisonError::into_inner).push(pair);
             pass
         };
@@ -444,21 +447,22 @@ impl Trainer {
             sum.add(pass?);
         }
         if count > 1.0 {
-            sum.gradients.values_mut().for_each(|g| g.iter_mut().for_each(|x| *x /= count));
+            sum.leaves.values_mut().for_each(|g| g.iter_mut().for_each(|x| *x /= count));
         }
+        let mut gradients = Tape::finish(isa, &phase.program, &self.network.parameters, shared, std::mem::take(&mut sum.leaves))?;
         let loss = sum.loss / f64::from(count);
         if !loss.is_finite() {
             return Err(Error::new(ErrorKind::Diverged, format!("the loss is {loss}: lower the learning rate, or clip gradients")));
         }
-        let gradient = norm(&sum.gradients);
+        let gradient = norm(&gradients);
         if !gradient.is_finite() {
             return Err(Error::new(ErrorKind::Diverged, "a gradient is infinite: lower the learning rate, or clip gradients"));
         }
         if let Some(limit) = self.settings.clip {
-            clip(&mut sum.gradients, limit);
+            clip(&mut gradients, limit);
         }
         if rate > 0.0 {
-            self.optimizer.step(&mut self.network.parameters, &sum.gradients, rate);
+            self.optimizer.step(&mut self.network.parameters, &gradients, rate);
             for (id, values) in sum.moved {
                 self.network.parameters.get_mut(id).values = values;
             }
@@ -470,13 +474,21 @@ impl Trainer {
     }
 
     /// Some samples forwards and backwards.
-    fn pass(&self, isa: Isa, phase: &Phase, [tape, teacher_tape]: &mut [Tape; 2], examples: &dyn Examples, order: &[usize]) -> Result<Pass> {
+    fn pass(
+        &self,
+        isa: Isa,
+        phase: &Phase,
+        shared: &Arc<Shared>,
+        [tape, teacher_tape]: &mut [Tape; 2],
+        examples: &dyn Examples,
+        order: &[usize],
+    ) -> Result<Pass> {
         let (program, parameters) = (&phase.program, &self.network.parameters);
         let (inputs, classes) = self.load(examples, order)?;
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-        tape.forward(isa, program, parameters, &inputs)?;
+        tape.forward_with(isa, program, parameters, Arc::clone(shared), &inputs)?;
         if let Some(teacher) = &phase.teacher {
-            teacher_tape.forward(isa, &teacher.program, &teacher.parameters, &inputs)?;
+            teacher_tape.forward_with(isa, &teacher.program, &teacher.parameters, Arc::clone(&teacher.shared), &inputs)?;
         }
         let (loss, right, seeds) = self.loss(program, tape, phase.teacher.as_ref().map(|t| (t, &*teacher_tape)), classes.as_deref())?;
         let moved = program.moved(tape, parameters)?;
@@ -484,8 +496,8 @@ impl Trainer {
             Some(quantization) if phase.key.0 => quantization.ranges(parameters, program, tape)?,
             _ => Vec::new(),
         };
-        let gradients = tape.backward(isa, program, parameters, seeds)?;
-        Ok(Pass { loss, right, gradients, moved, ranges })
+        let leaves = tape.backward_to_leaves(isa, program, parameters, seeds)?;
+        Ok(Pass { loss, right, leaves, moved, ranges })
     }
 
     /// A batch: each input's samples one after another, and the classes if all have one.
@@ -564,7 +576,7 @@ impl Trainer {
 struct Pass {
     loss: f64,
     right: Option<Right>,
-    gradients: Gradients,
+    leaves: Leaves,
     moved: Vec<(ParameterId, Vec<f32>)>,
     ranges: Vec<[f32; 2]>,
 }
@@ -573,10 +585,10 @@ impl Pass {
     fn add(&mut self, other: Self) {
         self.loss += other.loss;
         self.right = other.right.map(|r| r.and(self.right));
-        for (id, gradient) in other.gradients {
-            match self.gradients.get_mut(&id) {
+        for (slot, gradient) in other.leaves {
+            match self.leaves.get_mut(&slot) {
                 Some(sum) => crate::slices::zip(sum, &gradient, |sum, g| *sum += g),
-                None => drop(self.gradients.insert(id, gradient)),
+                None => drop(self.leaves.insert(slot, gradient)),
             }
         }
         for (range, [low, high]) in self.ranges.iter_mut().zip(other.ranges) {

@@ -1,6 +1,6 @@
 //! The numbers of a quantization that is undone at once, and how they are applied.
 
-use fewbit_kernels::{Affine, Isa, Result, fake_quantize};
+use fewbit_kernels::{Affine, Clamp, Isa, Result, fake_quantize};
 use rayon::prelude::*;
 
 /// Scales and zero points over a slice, see [`Affine`].
@@ -30,7 +30,7 @@ impl FakeQuantize {
     }
 
     pub(super) fn run(&self, isa: Isa, input: &[f32], output: &mut [f32]) -> Result<()> {
-        fake_quantize(isa, &self.affine(), input, output)
+        fake_quantize(isa, &self.affine(), Clamp::NONE, input, output)
     }
 
     /// Piece by piece through a buffer on the stack, since the kernel wants two slices.
@@ -40,7 +40,7 @@ impl FakeQuantize {
             chunk.chunks_mut(BUFFER).try_for_each(|piece| {
                 let copy = &mut buffer[..piece.len()];
                 copy.copy_from_slice(piece);
-                fake_quantize(isa, &self.affine(), copy, piece)
+                fake_quantize(isa, &self.affine(), Clamp::NONE, copy, piece)
             })
         };
         if data.len() <= CHUNK || rayon::current_num_threads() == 1 {

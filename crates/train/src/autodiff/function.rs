@@ -1,5 +1,6 @@
 //! What a step of a program does.
 
+use std::any::Any;
 use std::fmt::Debug;
 
 use fewbit_kernels::Isa;
@@ -19,6 +20,9 @@ impl Reads {
     pub(crate) const OUTPUTS: Self = Self { inputs: false, outputs: true };
     pub(crate) const BOTH: Self = Self { inputs: true, outputs: true };
 }
+
+/// What a function made of operands that no input changes, such as packed weights.
+pub(crate) type Prepared = Box<dyn Any + Send + Sync>;
 
 /// An operator over known shapes. Slices have the lengths of these shapes; those that [`reads`](Self::reads) leaves out are empty
 /// in the backward pass.
@@ -54,5 +58,28 @@ pub(crate) trait Function: Debug + Send + Sync {
         _dx: &mut [Option<&mut [f32]>],
     ) -> Result<()> {
         Ok(())
+    }
+
+    /// Works ahead on the operands that are the same in all passes of a step, which are there.
+    fn prepare(&self, _isa: Isa, _x: &[Option<&[f32]>]) -> Result<Option<Prepared>> {
+        Ok(None)
+    }
+
+    /// As [`forward`](Self::forward), with what [`prepare`](Self::prepare) made.
+    fn forward_prepared(&self, isa: Isa, _prepared: &Prepared, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        self.forward(isa, x, y)
+    }
+
+    /// As [`backward`](Self::backward), with what [`prepare`](Self::prepare) made.
+    fn backward_prepared(
+        &self,
+        isa: Isa,
+        _prepared: &Prepared,
+        x: &[&[f32]],
+        y: &[&[f32]],
+        dy: &[&[f32]],
+        dx: &mut [Option<&mut [f32]>],
+    ) -> Result<()> {
+        self.backward(isa, x, y, dy, dx)
     }
 }

@@ -20,9 +20,10 @@ mod tape;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use function::{Function, Reads};
+pub(crate) use function::{Function, Prepared, Reads};
 pub use functions::FakeQuantizer;
 pub use parameters::{Parameter, ParameterId, Parameters, Role};
 pub use program::{BatchStatistics, Bindings, Program, SlotId};
 pub(crate) use program::{BiasSimulation, Simulated, float_constant};
 pub use tape::{Gradients, Tape};
+pub(crate) use tape::{Leaves, Shared};

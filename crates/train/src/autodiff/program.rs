@@ -105,6 +105,8 @@ pub(crate) struct Simulated {
     pub(crate) biases: BTreeMap<(NodeId, usize), BiasSimulation>,
     /// Convolutions whose batch normalization will be folded: by node, that of the normalization.
     pub(crate) folded: BTreeMap<NodeId, NodeId>,
+    /// Whether an activation function and the quantizer behind it are one step, so that the value in between is not seen.
+    pub(crate) fused: bool,
 }
 
 /// Running statistics and the hidden outputs that move them.
@@ -125,7 +127,9 @@ pub struct Program {
     computed: BTreeMap<ValueId, SlotId>,
     seen: BTreeMap<ValueId, SlotId>,
     moving: Vec<Moving>,
-    /// One past the last step of each segment.
+    /// Steps that depend on parameters alone; they come first.
+    shared: usize,
+    /// One past the last step of each segment of the others.
     ends: Vec<usize>,
 }
 
@@ -162,6 +166,7 @@ impl Program {
                 computed: BTreeMap::new(),
                 seen: BTreeMap::new(),
                 moving: Vec::new(),
+                shared: 0,
                 ends: Vec::new(),
             },
             known: BTreeMap::new(),
@@ -185,6 +190,7 @@ impl Program {
             kept.insert(program.slot_of(*value)?);
             kept.insert(program.slot_seen(*value)?);
         }
+        program.share();
         program.schedule(&kept);
         Ok(program)
     }
@@ -231,17 +237,33 @@ impl Program {
     }
 
     pub(super) fn segment(&self, i: usize) -> Range<usize> {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        let start = if i == 0 { self.shared } else { self.ends[i - 1] };
         start..self.ends[i]
     }
 
+    /// Of a step that is not shared.
     fn segment_of(&self, step: usize) -> usize {
         self.ends.partition_point(|end| *end <= step)
     }
 
+    pub(super) fn shared_steps(&self) -> Range<usize> {
+        0..self.shared
+    }
+
+    pub(super) fn slot_ids(&self) -> impl Iterator<Item = SlotId> {
+        (0..self.slots.len() as u32).map(SlotId)
+    }
+
+    /// Whether a slot is a trained parameter, or depends on parameters alone.
+    pub(super) fn is_leaf(&self, slot: SlotId) -> bool {
+        let slot = &self.slots[slot.index()];
+        matches!(slot.source, Source::Parameter(_)) || slot.defined.is_some_and(|d| d < self.shared)
+    }
+
     pub(super) fn dead_after(&self, slot: SlotId, at: usize, for_backward: bool) -> bool {
         let slot = &self.slots[slot.index()];
-        matches!(slot.source, Source::Computed) && !slot.pinned && slot.last_read <= at && !(for_backward && slot.read_back)
+        let shared = slot.defined.is_some_and(|d| d < self.shared);
+        matches!(slot.source, Source::Computed) && !shared && !slot.pinned && slot.last_read <= at && !(for_backward && slot.read_back)
     }
 
     /// Cuts the steps into segments of which only the borders are kept, as few as it takes for activations to stay within so many
@@ -253,7 +275,8 @@ impl Program {
         let mut best = (whole, self.ends.clone());
         let mut segments = 2;
         while best.0 > bytes && segments <= self.steps.len() {
-            self.ends = (1..=segments).map(|i| self.steps.len() * i / segments).collect();
+            let own = self.steps.len() - self.shared;
+            self.ends = (1..=segments).map(|i| self.shared + own * i / segments).collect();
             self.pin(&kept);
             let estimate = self.estimated_bytes();
             if estimate < best.0 {
@@ -277,8 +300,15 @@ impl Program {
         pinned + (0..self.segments()).map(|i| of_segment(self.segment(i))).max().unwrap_or(0)
     }
 
+    /// The same program without shared steps, for tests whose only inputs are parameters.
+    #[cfg(test)]
+    pub(super) fn unshared(mut self) -> Self {
+        self.shared = 0;
+        self
+    }
+
     fn pinned(&self) -> BTreeSet<SlotId> {
-        (0..self.slots.len() as u32).map(SlotId).filter(|s| self.slots[s.index()].pinned).collect()
+        self.slot_ids().filter(|s| self.slots[s.index()].pinned).collect()
     }
 
     fn pin(&mut self, kept: &BTreeSet<SlotId>) {
@@ -287,10 +317,27 @@ impl Program {
         }
         let crossing: Vec<SlotId> = (0..self.steps.len())
             .flat_map(|at| self.steps[at].inputs.iter().map(move |slot| (at, *slot)))
-            .filter(|(at, slot)| self.slots[slot.index()].defined.is_some_and(|d| self.segment_of(d) < self.segment_of(*at)))
+            .filter(|(at, slot)| self.slots[slot.index()].defined.is_some_and(|d| d >= self.shared && self.segment_of(d) < self.segment_of(*at)))
             .map(|(_, slot)| slot)
             .collect();
         crossing.into_iter().for_each(|slot| self.slots[slot.index()].pinned = true);
+    }
+
+    /// Moves the steps that depend on parameters alone to the front.
+    fn share(&mut self) {
+        let mut fixed: Vec<bool> = self.slots.iter().map(|s| !matches!(s.source, Source::Computed)).collect();
+        let (mut shared, mut own) = (Vec::new(), Vec::new());
+        for step in self.steps.drain(..) {
+            if step.inputs.iter().all(|s| fixed[s.index()]) {
+                step.outputs.iter().for_each(|s| fixed[s.index()] = true);
+                shared.push(step);
+            } else {
+                own.push(step);
+            }
+        }
+        self.shared = shared.len();
+        shared.append(&mut own);
+        self.steps = shared;
     }
 
     /// Says of each slot who reads it last; `kept` stay.
@@ -366,17 +413,17 @@ impl Compiler<'_> {
     fn define(&mut self, value: ValueId, slot: SlotId) -> Result<()> {
         self.program.computed.insert(value, slot);
         let seen = match self.simulated.behind.get(&value) {
-            Some(quantizer) => self.quantized(slot, quantizer)?,
+            Some(quantizer) => self.quantized(slot, quantizer, Clamp::NONE)?,
             None => slot,
         };
         self.program.seen.insert(value, seen);
         Ok(())
     }
 
-    fn quantized(&mut self, slot: SlotId, quantizer: &FakeQuantizer) -> Result<SlotId> {
+    fn quantized(&mut self, slot: SlotId, quantizer: &FakeQuantizer, clamp: Clamp) -> Result<SlotId> {
         let name = format!("quantizer of '{}'", self.program.slots[slot.index()].name);
         let shape = self.program.slots[slot.index()].shape.clone();
-        let function = functions::FakeQuantize::new(quantizer.clone(), &shape)?;
+        let function = functions::FakeQuantize::new(quantizer.clone(), clamp, &shape)?;
         let inputs = vec![slot, self.parameter(quantizer.log_scale), self.parameter(quantizer.zero_point)];
         Ok(self.emit(&name, Box::new(function), inputs, vec![shape])[0])
     }
@@ -417,7 +464,7 @@ impl Compiler<'_> {
             None => slot,
         };
         if let Some(quantizer) = self.simulated.beside.get(&(id, index)).cloned() {
-            return self.quantized(slot, &quantizer);
+            return self.quantized(slot, &quantizer, Clamp::NONE);
         }
         if let Some(bias) = self.simulated.biases.get(&(id, index)).copied() {
             let shape = self.program.slots[slot.index()].shape.clone();
@@ -470,6 +517,16 @@ impl Compiler<'_> {
                     Some(Operand { shape, constant })
                 }
             });
+        }
+        if let Some(clamp) = clamp_of(&node.op)
+            && let (Some(x), Some(quantizer)) = (node.input(0), self.simulated.behind.get(&node.outputs[0]))
+            && self.simulated.fused
+        {
+            let slot = self.operand(id, 0, x)?;
+            let slot = self.quantized(slot, quantizer, clamp)?;
+            self.program.computed.insert(node.outputs[0], slot);
+            self.program.seen.insert(node.outputs[0], slot);
+            return Ok(());
         }
         let outputs = node.outputs.iter().map(|v| self.shape(*v)).collect::<Result<Vec<_>>>()?;
         let compiled = functions::compile(&Site { op: &node.op, inputs: operands, outputs: outputs.clone() })?;
@@ -545,6 +602,14 @@ impl Compiler<'_> {
         all.extend(hidden.iter().map(|len| self.slot(name, vec![*len], Source::Computed, false)));
         self.program.steps.push(Step { name: name.to_owned(), function, inputs, outputs: all, hidden: hidden.len(), trains });
         visible
+    }
+}
+
+/// The limits that an operator imposes, if that is all it does.
+fn clamp_of(op: &Op) -> Option<Clamp> {
+    match op {
+        Op::Unary(op) => op.as_clamp(),
+        _ => None,
     }
 }
 

@@ -1,9 +1,12 @@
 //! Runs a program forwards and backwards.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 use fewbit_kernels::Isa;
 
+use super::function::Prepared;
 use super::parameters::{ParameterId, Parameters};
 use super::program::{Program, SlotId, Source};
 use crate::{Error, ErrorKind, Result};
@@ -11,10 +14,22 @@ use crate::{Error, ErrorKind, Result};
 /// Gradients by parameter, of those that are trained.
 pub type Gradients = BTreeMap<ParameterId, Vec<f32>>;
 
+/// What depends on parameters alone: computed once for all passes that use the same ones.
+#[derive(Debug, Default)]
+pub struct Shared {
+    values: Vec<Option<Vec<f32>>>,
+    /// By step.
+    prepared: Vec<Option<Prepared>>,
+}
+
+/// Gradients of parameters and of what depends on them alone.
+pub(crate) type Leaves = BTreeMap<SlotId, Vec<f32>>;
+
 /// The memory of runs of one program at a time.
 #[derive(Debug, Default)]
 pub struct Tape {
     values: Vec<Option<Vec<f32>>>,
+    shared: Arc<Shared>,
     /// Buffers that are free, by length.
     free: BTreeMap<usize, Vec<Vec<f32>>>,
     held: usize,
@@ -46,7 +61,21 @@ impl Tape {
     /// # Errors
     /// If an input has not the program's length, or a step fails; the error names the node.
     pub fn forward(&mut self, isa: Isa, program: &Program, parameters: &Parameters, inputs: &[&[f32]]) -> Result<()> {
+        let shared = Shared::new(isa, program, parameters)?;
+        self.forward_with(isa, program, parameters, Arc::new(shared), inputs)
+    }
+
+    /// The same with what was computed from the parameters already.
+    pub(crate) fn forward_with(
+        &mut self,
+        isa: Isa,
+        program: &Program,
+        parameters: &Parameters,
+        shared: Arc<Shared>,
+        inputs: &[&[f32]],
+    ) -> Result<()> {
         self.release_all();
+        self.shared = shared;
         self.values.resize_with(program.slots.len(), || None);
         if inputs.len() != program.inputs.len() {
             return Err(Error::new(
@@ -65,26 +94,30 @@ impl Tape {
         }
         for segment in 0..program.segments() {
             let last = segment + 1 == program.segments();
-            self.run(isa, program, parameters, segment, if last { Keep::ForBackward } else { Keep::Borders })?;
+            self.run(isa, program, parameters, program.segment(segment), if last { Keep::ForBackward } else { Keep::Borders })?;
         }
         Ok(())
     }
 
     /// A value that the program keeps.
     pub fn value<'a>(&'a self, program: &'a Program, parameters: &'a Parameters, slot: SlotId) -> Result<&'a [f32]> {
-        lookup(&self.values, program, parameters, slot)
+        self.lookup(program, parameters, slot)
             .ok_or_else(|| Error::graph(format!("the value '{}' is not kept", program.slots[slot.index()].name)))
     }
 
-    fn run(&mut self, isa: Isa, program: &Program, parameters: &Parameters, segment: usize, keep: Keep) -> Result<()> {
-        for at in program.segment(segment) {
+    fn run(&mut self, isa: Isa, program: &Program, parameters: &Parameters, steps: Range<usize>, keep: Keep) -> Result<()> {
+        for at in steps {
             let step = &program.steps[at];
             let mut outputs: Vec<Vec<f32>> = step.outputs.iter().map(|slot| self.take(program.slots[slot.index()].len)).collect();
             {
-                let x = step.inputs.iter().map(|slot| lookup(&self.values, program, parameters, *slot)).collect::<Option<Vec<_>>>();
+                let x = step.inputs.iter().map(|slot| self.lookup(program, parameters, *slot)).collect::<Option<Vec<_>>>();
                 let x = x.ok_or_else(|| Error::graph(format!("'{}' reads what is not there", step.name)))?;
                 let mut y: Vec<&mut [f32]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-                step.function.forward(isa, &x, &mut y).map_err(|e| e.at(&step.name))?;
+                let done = match self.shared.prepared.get(at).and_then(Option::as_ref) {
+                    Some(prepared) => step.function.forward_prepared(isa, prepared, &x, &mut y),
+                    None => step.function.forward(isa, &x, &mut y),
+                };
+                done.map_err(|e| e.at(&step.name))?;
             }
             for (slot, buffer) in step.outputs.iter().zip(outputs) {
                 if let Some(old) = self.values[slot.index()].replace(buffer) {
@@ -100,40 +133,69 @@ impl Tape {
         Ok(())
     }
 
-    /// Runs backwards from the gradients of some values, and adds nothing to what is not trained.
+    /// Runs backwards from the gradients of some values.
     ///
     /// # Errors
     /// If a seed has not its value's length, or a step fails; the error names the node.
     pub fn backward(&mut self, isa: Isa, program: &Program, parameters: &Parameters, seeds: Vec<(SlotId, Vec<f32>)>) -> Result<Gradients> {
+        let leaves = self.backward_to_leaves(isa, program, parameters, seeds)?;
+        Self::finish(isa, program, parameters, Arc::clone(&self.shared), leaves)
+    }
+
+    /// The same as far as what depends on parameters alone, so that several passes can be added first.
+    pub(crate) fn backward_to_leaves(
+        &mut self,
+        isa: Isa,
+        program: &Program,
+        parameters: &Parameters,
+        seeds: Vec<(SlotId, Vec<f32>)>,
+    ) -> Result<Leaves> {
         let mut gradients: Vec<Option<Vec<f32>>> = Vec::new();
         gradients.resize_with(program.slots.len(), || None);
         for (slot, seed) in seeds {
             if seed.len() != program.slots[slot.index()].len {
-                return Err(Error::new(
-                    ErrorKind::Input,
-                    format!("the gradient of '{}' has a wrong length", program.slots[slot.index()].name),
-                ));
+                let name = &program.slots[slot.index()].name;
+                return Err(Error::new(ErrorKind::Input, format!("the gradient of '{name}' has a wrong length")));
             }
             self.held += seed.len();
             self.add(&mut gradients, slot, seed);
         }
         for segment in (0..program.segments()).rev() {
             if segment + 1 < program.segments() {
-                self.run(isa, program, parameters, segment, Keep::ForBackward)?;
+                self.run(isa, program, parameters, program.segment(segment), Keep::ForBackward)?;
             }
             for at in program.segment(segment).rev() {
                 self.step_back(isa, program, parameters, at, &mut gradients)?;
             }
         }
-        let mut result = Gradients::new();
-        for (slot, gradient) in program.slots.iter().zip(&mut gradients) {
-            if let (Source::Parameter(id), Some(gradient)) = (&slot.source, gradient.take()) {
+        let mut leaves = Leaves::new();
+        for (slot, gradient) in program.slot_ids().zip(&mut gradients) {
+            if let Some(gradient) = gradient.take_if(|_| program.is_leaf(slot)) {
                 self.held -= gradient.len();
-                result.insert(*id, gradient);
+                leaves.insert(slot, gradient);
             }
         }
         gradients.into_iter().flatten().for_each(|g| self.give(g));
         self.release_all();
+        Ok(leaves)
+    }
+
+    /// From the gradients of leaves to those of parameters.
+    pub(crate) fn finish(isa: Isa, program: &Program, parameters: &Parameters, shared: Arc<Shared>, leaves: Leaves) -> Result<Gradients> {
+        let mut tape = Self { shared, ..Self::default() };
+        tape.values.resize_with(program.slots.len(), || None);
+        let mut gradients: Vec<Option<Vec<f32>>> = Vec::new();
+        gradients.resize_with(program.slots.len(), || None);
+        leaves.into_iter().for_each(|(slot, gradient)| gradients[slot.index()] = Some(gradient));
+        for at in program.shared_steps().rev() {
+            tape.step_back(isa, program, parameters, at, &mut gradients)?;
+        }
+        let mut result = Gradients::new();
+        for (slot, gradient) in program.slots.iter().zip(&mut gradients) {
+            if let (Source::Parameter(id), Some(gradient)) = (&slot.source, gradient.take()) {
+                result.insert(*id, gradient);
+            }
+        }
         Ok(result)
     }
 
@@ -171,7 +233,7 @@ impl Tape {
         {
             let reads = step.function.reads();
             let fetch = |slots: &[SlotId], read: bool| -> Option<Vec<&[f32]>> {
-                slots.iter().map(|slot| if read { lookup(&self.values, program, parameters, *slot) } else { Some(&[][..]) }).collect()
+                slots.iter().map(|slot| if read { self.lookup(program, parameters, *slot) } else { Some(&[][..]) }).collect()
             };
             let missing = || Error::graph(format!("'{}' reads backwards what is not there", step.name));
             let x = fetch(&step.inputs, reads.inputs).ok_or_else(missing)?;
@@ -182,7 +244,10 @@ impl Tape {
                 step.function.backward_in_place(isa, &x, &y, &mut dy[0], &mut slices)
             } else {
                 let dy: Vec<&[f32]> = dy.iter().map(Vec::as_slice).collect();
-                step.function.backward(isa, &x, &y, &dy, &mut slices)
+                match self.shared.prepared.get(at).and_then(Option::as_ref) {
+                    Some(prepared) => step.function.backward_prepared(isa, prepared, &x, &y, &dy, &mut slices),
+                    None => step.function.backward(isa, &x, &y, &dy, &mut slices),
+                }
             };
             done.map_err(|e| e.at(&step.name))?;
         }
@@ -235,12 +300,34 @@ impl Tape {
             }
         }
     }
+
+    fn lookup<'a>(&'a self, program: &'a Program, parameters: &'a Parameters, slot: SlotId) -> Option<&'a [f32]> {
+        match &program.slots[slot.index()].source {
+            Source::Parameter(id) => Some(&parameters.get(*id).values),
+            Source::Constant(values) => Some(values),
+            Source::Computed => {
+                let shared = || self.shared.values.get(slot.index())?.as_deref();
+                self.values.get(slot.index()).and_then(Option::as_deref).or_else(shared)
+            }
+        }
+    }
 }
 
-fn lookup<'a>(values: &'a [Option<Vec<f32>>], program: &'a Program, parameters: &'a Parameters, slot: SlotId) -> Option<&'a [f32]> {
-    match &program.slots[slot.index()].source {
-        Source::Parameter(id) => Some(&parameters.get(*id).values),
-        Source::Constant(values) => Some(values),
-        Source::Computed => values[slot.index()].as_deref(),
+impl Shared {
+    /// Computes it.
+    ///
+    /// # Errors
+    /// If a step fails; the error names the node.
+    pub(crate) fn new(isa: Isa, program: &Program, parameters: &Parameters) -> Result<Self> {
+        let mut tape = Tape::new();
+        tape.values.resize_with(program.slots.len(), || None);
+        tape.run(isa, program, parameters, program.shared_steps(), Keep::ForBackward)?;
+        let mut prepared = Vec::with_capacity(program.steps.len());
+        for (at, step) in program.steps.iter().enumerate() {
+            let x: Vec<Option<&[f32]>> = step.inputs.iter().map(|slot| tape.lookup(program, parameters, *slot)).collect();
+            let own = !program.shared_steps().contains(&at);
+            prepared.push(if own { step.function.prepare(isa, &x).map_err(|e| e.at(&step.name))? } else { None });
+        }
+        Ok(Self { values: tape.values, prepared })
     }
 }

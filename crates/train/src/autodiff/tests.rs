@@ -62,7 +62,6 @@ fn loss(program: &Program, graph: &Graph, parameters: &Parameters, seeds: &[Vec<
 fn check_with(text: &str, statistics: BatchStatistics, compare: bool) {
     let (graph, mut parameters, bindings) = parse(text);
     let program = Program::new(&graph, &parameters, &bindings, statistics, &[]).unwrap_or_else(|e| panic!("{e}: {text}"));
-    let whole = program.estimated_bytes();
     let fed = inputs(&graph);
     let slices: Vec<&[f32]> = fed.iter().map(Vec::as_slice).collect();
     let mut tape = Tape::new();
@@ -104,7 +103,9 @@ fn check_with(text: &str, statistics: BatchStatistics, compare: bool) {
         }
     }
     // In segments the same bits.
-    let segmented = Program::new(&graph, &parameters, &bindings, statistics, &[]).unwrap().within(whole / 2);
+    let segmented = Program::new(&graph, &parameters, &bindings, statistics, &[]).unwrap().unshared();
+    let whole = segmented.estimated_bytes();
+    let segmented = segmented.within(whole / 2);
     tape.forward(Isa::best(), &segmented, &parameters, &slices).unwrap();
     assert_eq!(tape.backward(Isa::best(), &segmented, &parameters, with_slots(&segmented)).unwrap(), gradients, "{text}");
 }

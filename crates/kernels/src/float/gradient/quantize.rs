@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use crate::Isa;
+use crate::{Clamp, Isa};
 use crate::error::{Result, expect_len};
 use crate::quantize::{Affine, Channel};
 use crate::simd::WIDTH;
@@ -37,11 +37,12 @@ impl ScaleGradient {
 /// Elements per piece of work.
 const CHUNK: usize = 16_384;
 
-/// Multiplies `gradient`, that of the output, in place with whether it passes; returns what each scale gets.
+/// Multiplies `gradient`, that of the output, in place with whether it passes, which it also does not where the clamp limits; returns
+/// what each scale gets.
 ///
 /// # Errors
 /// As [`fake_quantize`](crate::fake_quantize).
-pub fn fake_quantize_gradient(isa: Isa, affine: &Affine, input: &[f32], gradient: &mut [f32]) -> Result<Vec<ScaleGradient>> {
+pub fn fake_quantize_gradient(isa: Isa, affine: &Affine, clamp: Clamp, input: &[f32], gradient: &mut [f32]) -> Result<Vec<ScaleGradient>> {
     expect_len("gradient of a fake quantization", gradient.len(), input.len())?;
     affine.check(input.len())?;
     let (channels, inner) = (affine.scales.len(), affine.inner);
@@ -53,7 +54,7 @@ pub fn fake_quantize_gradient(isa: Isa, affine: &Affine, input: &[f32], gradient
             .map(|(gradient, input)| {
                 isa.run(
                     #[inline(always)]
-                    || run(affine.channel(0), input, gradient),
+                    || run(affine.channel(0), clamp, input, gradient),
                 )
             })
             .collect();
@@ -64,7 +65,7 @@ pub fn fake_quantize_gradient(isa: Isa, affine: &Affine, input: &[f32], gradient
         // Channels are last: each is a column.
         for (gradient, input) in gradient.chunks_exact_mut(channels).zip(input.chunks_exact(channels)) {
             for (c, (gradient, input)) in gradient.iter_mut().zip(input).enumerate() {
-                sums[c].add(element(affine.channel(c), *input, gradient));
+                sums[c].add(element(affine.channel(c), clamp, *input, gradient));
             }
         }
         return Ok(sums);
@@ -73,10 +74,11 @@ pub fn fake_quantize_gradient(isa: Isa, affine: &Affine, input: &[f32], gradient
         .par_chunks_mut(inner)
         .zip(input.par_chunks(inner))
         .enumerate()
+        .with_min_len(CHUNK.div_ceil(inner))
         .map(|(i, (gradient, input))| {
             isa.run(
                 #[inline(always)]
-                || run(affine.channel(i % channels), input, gradient),
+                || run(affine.channel(i % channels), clamp, input, gradient),
             )
         })
         .collect();
@@ -86,14 +88,15 @@ pub fn fake_quantize_gradient(isa: Isa, affine: &Affine, input: &[f32], gradient
 
 /// A run of one channel; sums are kept for each of eight lanes.
 #[inline(always)]
-fn run(channel: Channel, input: &[f32], gradient: &mut [f32]) -> ScaleGradient {
+fn run(channel: Channel, clamp: Clamp, input: &[f32], gradient: &mut [f32]) -> ScaleGradient {
     let mut sums = [[0.0_f32; WIDTH]; 4];
     let (inputs, last) = input.as_chunks::<WIDTH>();
     let (gradients, rest) = gradient.as_chunks_mut::<WIDTH>();
     for (input, gradient) in inputs.iter().zip(gradients) {
         for i in 0..WIDTH {
             let (x, dy) = (input[i], gradient[i]);
-            let v = x / channel.scale;
+            let passes = (x > clamp.min) & (x < clamp.max);
+            let v = clamp.apply(x) / channel.scale;
             let q = v.round_ties_even();
             let (below, above) = (q < channel.low, q > channel.high);
             let limited = if below | above { dy } else { 0.0 };
@@ -101,21 +104,21 @@ fn run(channel: Channel, input: &[f32], gradient: &mut [f32]) -> ScaleGradient {
             sums[1][i] += if below { dy } else { 0.0 };
             sums[2][i] += if above { dy } else { 0.0 };
             sums[3][i] += limited;
-            gradient[i] = dy - limited;
+            gradient[i] = if passes { dy - limited } else { 0.0 };
         }
     }
     let [within, below, above, limited] = sums.map(|lanes| lanes.iter().map(|&x| f64::from(x)).sum::<f64>());
     let mut sum = ScaleGradient { within, below: below * f64::from(channel.low), above: above * f64::from(channel.high), limited };
     for (x, gradient) in last.iter().zip(rest) {
-        sum.add(element(channel, *x, gradient));
+        sum.add(element(channel, clamp, *x, gradient));
     }
     sum
 }
 
 #[inline(always)]
-fn element(channel: Channel, x: f32, gradient: &mut f32) -> ScaleGradient {
+fn element(channel: Channel, clamp: Clamp, x: f32, gradient: &mut f32) -> ScaleGradient {
     let dy = *gradient;
-    let v = x / channel.scale;
+    let v = clamp.apply(x) / channel.scale;
     let q = v.round_ties_even();
     let mut sum = ScaleGradient::default();
     if q < channel.low {
@@ -124,6 +127,9 @@ fn element(channel: Channel, x: f32, gradient: &mut f32) -> ScaleGradient {
         sum.above = f64::from(dy) * f64::from(channel.high);
     } else {
         sum.within = f64::from(dy * (q - v));
+        if !(x > clamp.min && x < clamp.max) {
+            *gradient = 0.0;
+        }
         return sum;
     }
     sum.limited = f64::from(dy);
@@ -139,7 +145,10 @@ mod tests {
     #[test]
     fn passes_within_the_limits_and_sums_by_scale() {
         let scales = [0.1, 0.2, 0.05];
-        for (channels, inner, len) in [(1, 1, 50_001), (3, 1, 3_000), (3, 11, 660), (2, 20_000, 40_000)] {
+        let (none, relu) = (Clamp::NONE, Clamp { min: 0.0, max: 0.4 });
+        for (channels, inner, len, clamp) in
+            [(1, 1, 50_001, none), (1, 1, 999, relu), (3, 1, 3_000, none), (3, 11, 660, relu), (2, 20_000, 40_000, none)]
+        {
             let zero_points = [3, -2, 0];
             let affine = Affine { scales: &scales[..channels], zero_points: &zero_points[..channels], inner, min: -8, max: 7 };
             let input: Vec<f32> = random(1, len).iter().map(|x| x * 2.0).collect();
@@ -149,14 +158,14 @@ mod tests {
                 .map(|i| {
                     let c = if channels == 1 { 0 } else { i / inner % channels };
                     let mut gradient = dy[i];
-                    exact[c].add(element(affine.channel(c), input[i], &mut gradient));
+                    exact[c].add(element(affine.channel(c), clamp, input[i], &mut gradient));
                     gradient
                 })
                 .collect();
             at_thread_counts(|_| {
                 for &isa in Isa::supported() {
                     let mut found = dy.clone();
-                    let sums = fake_quantize_gradient(isa, &affine, &input, &mut found).unwrap();
+                    let sums = fake_quantize_gradient(isa, &affine, clamp, &input, &mut found).unwrap();
                     assert_eq!(found, expect);
                     for (found, exact) in sums.iter().zip(&exact) {
                         for (a, b) in [(found.within, exact.within), (found.below, exact.below), (found.above, exact.above)] {
@@ -169,8 +178,8 @@ mod tests {
         }
         let mut one = [1.0];
         let narrow = Affine { scales: &[1.0], zero_points: &[0], inner: 1, min: -8, max: 7 };
-        let sums = fake_quantize_gradient(Isa::best(), &narrow, &[9.0], &mut one).unwrap();
+        let sums = fake_quantize_gradient(Isa::best(), &narrow, Clamp::NONE, &[9.0], &mut one).unwrap();
         assert_eq!((one, sums[0].above, sums[0].limited), ([0.0], 7.0, 1.0));
-        assert!(fake_quantize_gradient(Isa::best(), &narrow, &[9.0, 1.0], &mut one).is_err());
+        assert!(fake_quantize_gradient(Isa::best(), &narrow, Clamp::NONE, &[9.0, 1.0], &mut one).is_err());
     }
 }

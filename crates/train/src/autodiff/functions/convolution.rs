@@ -10,7 +10,7 @@ use fewbit_kernels::{
 };
 
 use super::{Compiled, Site};
-use crate::autodiff::{Function, Reads};
+use crate::autodiff::{Function, Prepared, Reads};
 use crate::slices::sum_rows;
 use crate::{Error, Result};
 
@@ -54,58 +54,122 @@ pub(super) fn conv(site: &Site<'_>, op: &Conv) -> Result<Compiled> {
     Ok(Compiled::new(Convolution { dims }, operands))
 }
 
+/// Weights packed for both directions.
+struct Packed {
+    forward: PackedConv2d,
+    backward: Backward,
+}
+
+/// How the input's gradient is computed.
+enum Backward {
+    Depthwise,
+    Pointwise(PackedConv2d),
+    Transposed(PackedConvTranspose2d),
+}
+
 impl Function for Convolution {
     fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
-        let Conv2dDims { out_c, in_c, kernel, groups, .. } = self.dims;
-        let weights = Conv2dWeights { out_c, in_c, kernel, groups, values: x[1], bias: x.get(2).copied() };
-        Ok(PackedConv2d::new(&weights)?.run(isa, &self.dims, Clamp::NONE, x[0], y[0])?)
+        self.run(isa, &self.pack_forward(x[1], x.get(2).copied())?, x, y)
     }
 
     fn backward(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
-        let dims = &self.dims;
-        if let Some(of_input) = &mut dx[0] {
-            self.input_gradient(isa, x[1], dy[0], of_input)?;
-        }
-        if let Some(of_weights) = &mut dx[1] {
-            conv2d_weight_gradient(isa, dims, x[0], dy[0], of_weights)?;
-        }
-        if let Some(Some(of_bias)) = dx.get_mut(2) {
-            of_bias.copy_from_slice(&column_sums(dy[0], dims.out_c));
-        }
-        Ok(())
+        let packed = self.pack_backward(x[1])?;
+        self.gradients(isa, &packed, x, dy, dx)
     }
 
     fn reads(&self) -> Reads {
         Reads::INPUTS
     }
+
+    fn prepare(&self, _: Isa, x: &[Option<&[f32]>]) -> Result<Option<Prepared>> {
+        let (Some(weights), bias) = (x[1], x.get(2)) else { return Ok(None) };
+        let bias = match bias {
+            Some(None) => return Ok(None),
+            Some(bias) => *bias,
+            None => None,
+        };
+        Ok(Some(Box::new(Packed { forward: self.pack_forward(weights, bias)?, backward: self.pack_backward(weights)? })))
+    }
+
+    fn forward_prepared(&self, isa: Isa, prepared: &Prepared, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        match prepared.downcast_ref::<Packed>() {
+            Some(packed) => self.run(isa, &packed.forward, x, y),
+            None => self.forward(isa, x, y),
+        }
+    }
+
+    fn backward_prepared(
+        &self,
+        isa: Isa,
+        prepared: &Prepared,
+        x: &[&[f32]],
+        y: &[&[f32]],
+        dy: &[&[f32]],
+        dx: &mut [Option<&mut [f32]>],
+    ) -> Result<()> {
+        match prepared.downcast_ref::<Packed>() {
+            Some(packed) => self.gradients(isa, &packed.backward, x, dy, dx),
+            None => self.backward(isa, x, y, dy, dx),
+        }
+    }
 }
 
 impl Convolution {
-    fn input_gradient(&self, isa: Isa, weights: &[f32], dy: &[f32], dx: &mut [f32]) -> Result<()> {
-        let dims = self.dims;
-        let Conv2dDims { in_h, in_w, in_c, out_h, out_w, out_c, kernel, groups, .. } = dims;
+    fn run(&self, isa: Isa, packed: &PackedConv2d, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        Ok(packed.run(isa, &self.dims, Clamp::NONE, x[0], y[0])?)
+    }
+
+    fn pack_forward(&self, values: &[f32], bias: Option<&[f32]>) -> Result<PackedConv2d> {
+        let Conv2dDims { out_c, in_c, kernel, groups, .. } = self.dims;
+        Ok(PackedConv2d::new(&Conv2dWeights { out_c, in_c, kernel, groups, values, bias })?)
+    }
+
+    /// The sizes of the convolution that gives the input's gradient.
+    fn backwards(&self) -> Conv2dDims {
+        let Conv2dDims { in_h, in_w, in_c, out_h, out_w, out_c, .. } = self.dims;
+        Conv2dDims { in_h: out_h, in_w: out_w, in_c: out_c, out_h: in_h, out_w: in_w, out_c: in_c, ..self.dims }
+    }
+
+    fn pack_backward(&self, values: &[f32]) -> Result<Backward> {
+        let Conv2dDims { in_h, in_w, in_c, out_h, out_w, out_c, kernel, groups, stride, pad_top, pad_left, .. } = self.dims;
         if groups == in_c && groups == out_c {
-            return Ok(depthwise_input_gradient(isa, &dims, weights, dy, dx)?);
+            return Ok(Backward::Depthwise);
         }
-        let backwards = Conv2dDims { in_h: out_h, in_w: out_w, in_c: out_c, out_h: in_h, out_w: in_w, out_c: in_c, ..dims };
-        if kernel == [1, 1]
-            && dims.stride == [1, 1]
-            && [dims.pad_top, dims.pad_left] == [0, 0]
-            && groups == 1
-            && [in_h, in_w] == [out_h, out_w]
-        {
-            let transposed = transposed(weights, in_c);
-            let weights = Conv2dWeights { out_c: in_c, in_c: out_c, kernel, groups, values: &transposed, bias: None };
-            return Ok(PackedConv2d::new(&weights)?.run(isa, &backwards, Clamp::NONE, dy, dx)?);
+        let unpadded = [pad_top, pad_left] == [0, 0] && [in_h, in_w] == [out_h, out_w];
+        if kernel == [1, 1] && stride == [1, 1] && unpadded && groups == 1 {
+            let weights = Conv2dWeights { out_c: in_c, in_c: out_c, kernel, groups, values: &transposed(values, in_c), bias: None };
+            return Ok(Backward::Pointwise(PackedConv2d::new(&weights)?));
         }
-        let weights = ConvTranspose2dWeights { out_c: in_c, in_c: out_c, kernel, groups, values: weights, bias: None };
-        Ok(PackedConvTranspose2d::new(&weights)?.run(isa, &backwards, Clamp::NONE, dy, dx)?)
+        let weights = ConvTranspose2dWeights { out_c: in_c, in_c: out_c, kernel, groups, values, bias: None };
+        Ok(Backward::Transposed(PackedConvTranspose2d::new(&weights)?))
+    }
+
+    fn gradients(&self, isa: Isa, packed: &Backward, x: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        if let Some(of_input) = &mut dx[0] {
+            match packed {
+                Backward::Depthwise => depthwise_input_gradient(isa, &self.dims, x[1], dy[0], of_input)?,
+                Backward::Pointwise(packed) => packed.run(isa, &self.backwards(), Clamp::NONE, dy[0], of_input)?,
+                Backward::Transposed(packed) => packed.run(isa, &self.backwards(), Clamp::NONE, dy[0], of_input)?,
+            }
+        }
+        if let Some(of_weights) = &mut dx[1] {
+            conv2d_weight_gradient(isa, &self.dims, x[0], dy[0], of_weights)?;
+        }
+        if let Some(Some(of_bias)) = dx.get_mut(2) {
+            of_bias.copy_from_slice(&column_sums(dy[0], self.dims.out_c));
+        }
+        Ok(())
     }
 }
 
 /// A matrix with so many columns, transposed.
 pub(super) fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
-    (0..columns).flat_map(|c| matrix.iter().skip(c).step_by(columns).copied()).collect()
+    let rows = matrix.len() / columns.max(1);
+    let mut transposed = vec![0.0; matrix.len()];
+    for (r, row) in matrix.chunks_exact(columns.max(1)).enumerate() {
+        row.iter().enumerate().for_each(|(c, x)| transposed[c * rows + r] = *x);
+    }
+    transposed
 }
 
 /// The sums of the columns of a matrix.

@@ -8,7 +8,7 @@ use fewbit_kernels::{
 
 use super::convolution::column_sums;
 use super::{Compiled, Site};
-use crate::autodiff::{Function, Reads};
+use crate::autodiff::{Function, Prepared, Reads};
 use crate::{Error, Result};
 
 /// `alpha · a × b + beta · c` of two matrices, each stored as it is or transposed.
@@ -82,12 +82,18 @@ fn product(isa: Isa, dims: &MatmulDims, lhs: &[f32], rhs: &[f32], output: &mut [
     Ok(kernels::matmul(isa, dims, lhs, rhs, Bias::None, Clamp::NONE, output)?)
 }
 
-impl Function for Dense {
-    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
-        let &Self { m, k, n, alpha, beta, bias, .. } = self;
-        product(isa, &MatmulDims { m, k, n, lhs: self.lhs(), rhs: self.rhs() }, x[0], x[1], y[0])?;
+/// The right side packed for both directions, where the left one is not transposed.
+struct Packed {
+    forward: PackedMatrix,
+    backward: PackedMatrix,
+}
+
+impl Dense {
+    /// What follows the product.
+    fn add_bias(&self, x: &[&[f32]], y: &mut [&mut [f32]]) {
+        let &Self { n, alpha, beta, bias, .. } = self;
         scale(y[0], alpha);
-        let Some(shape) = bias else { return Ok(()) };
+        let Some(shape) = bias else { return };
         for (r, row) in y[0].chunks_exact_mut(n.max(1)).enumerate() {
             for (c, y) in row.iter_mut().enumerate() {
                 *y += beta
@@ -99,14 +105,15 @@ impl Function for Dense {
                     }];
             }
         }
-        Ok(())
     }
 
-    fn backward(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn gradients(&self, isa: Isa, packed: Option<&Packed>, x: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         let &Self { m, k, n, alpha, beta, .. } = self;
         if let Some(da) = &mut dx[0] {
             // da = dy × bᵀ, or its transpose.
-            if self.transposed[0] {
+            if let Some(packed) = packed {
+                packed.backward.run(isa, m, Clamp::NONE, dy[0], da)?;
+            } else if self.transposed[0] {
                 let dims = MatmulDims { m: k, k: n, n: m, lhs: self.rhs(), rhs: Strides::column_major(n) };
                 product(isa, &dims, x[1], dy[0], da)?;
             } else {
@@ -139,9 +146,48 @@ impl Function for Dense {
         }
         Ok(())
     }
+}
+
+impl Function for Dense {
+    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        let &Self { m, k, n, .. } = self;
+        product(isa, &MatmulDims { m, k, n, lhs: self.lhs(), rhs: self.rhs() }, x[0], x[1], y[0])?;
+        self.add_bias(x, y);
+        Ok(())
+    }
+
+    fn backward(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        self.gradients(isa, None, x, dy, dx)
+    }
 
     fn reads(&self) -> Reads {
         Reads::INPUTS
+    }
+
+    fn prepare(&self, _: Isa, x: &[Option<&[f32]>]) -> Result<Option<Prepared>> {
+        let (Some(values), false) = (x[1], self.transposed[0] || self.k == 0 || self.n == 0) else { return Ok(None) };
+        let pack = |k, n, strides| PackedMatrix::new(&MatrixWeights { k, n, values, strides, bias: None });
+        let (forward, backward) = (pack(self.k, self.n, self.rhs())?, pack(self.n, self.k, flipped(self.rhs()))?);
+        Ok(Some(Box::new(Packed { forward, backward })))
+    }
+
+    fn forward_prepared(&self, isa: Isa, prepared: &Prepared, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        let Some(packed) = prepared.downcast_ref::<Packed>() else { return self.forward(isa, x, y) };
+        packed.forward.run(isa, self.m, Clamp::NONE, x[0], y[0])?;
+        self.add_bias(x, y);
+        Ok(())
+    }
+
+    fn backward_prepared(
+        &self,
+        isa: Isa,
+        prepared: &Prepared,
+        x: &[&[f32]],
+        _: &[&[f32]],
+        dy: &[&[f32]],
+        dx: &mut [Option<&mut [f32]>],
+    ) -> Result<()> {
+        self.gradients(isa, prepared.downcast_ref::<Packed>(), x, dy, dx)
     }
 }
 

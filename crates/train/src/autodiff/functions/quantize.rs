@@ -1,5 +1,7 @@
 //! Fake quantization: what integers can hold of a tensor, with gradients by the straight-through estimator.
 
+use fewbit_ir::Clamp;
+use fewbit_kernels as kernels;
 use fewbit_kernels::{Affine, Isa, ScaleGradient, fake_quantize, fake_quantize_gradient};
 
 use crate::autodiff::{Function, ParameterId, Reads};
@@ -30,6 +32,8 @@ pub struct FakeQuantizer {
 #[derive(Debug)]
 pub(in crate::autodiff) struct FakeQuantize {
     quantizer: FakeQuantizer,
+    /// The activation function before it.
+    clamp: kernels::Clamp,
     /// Elements between two of the axis, and scales.
     inner: usize,
     scales: usize,
@@ -37,7 +41,7 @@ pub(in crate::autodiff) struct FakeQuantize {
 }
 
 impl FakeQuantize {
-    pub(in crate::autodiff) fn new(quantizer: FakeQuantizer, shape: &[usize]) -> Result<Self> {
+    pub(in crate::autodiff) fn new(quantizer: FakeQuantizer, clamp: Clamp, shape: &[usize]) -> Result<Self> {
         let len: usize = shape.iter().product();
         let (inner, scales) = match quantizer.axis {
             None => (1, 1),
@@ -46,7 +50,8 @@ impl FakeQuantize {
         };
         let levels = quantizer.max.max(-quantizer.min).max(1);
         let gradient_scale = 1.0 / ((len / scales.max(1)).max(1) as f64 * f64::from(levels)).sqrt();
-        Ok(Self { quantizer, inner, scales, gradient_scale })
+        let clamp = kernels::Clamp { min: clamp.min, max: clamp.max };
+        Ok(Self { quantizer, clamp, inner, scales, gradient_scale })
     }
 
     /// Scales and zero points as they are used.
@@ -72,7 +77,7 @@ impl FakeQuantize {
 
 impl Function for FakeQuantize {
     fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
-        Ok(fake_quantize(isa, &self.affine(&self.numbers(x)?), x[0], y[0])?)
+        Ok(fake_quantize(isa, &self.affine(&self.numbers(x)?), self.clamp, x[0], y[0])?)
     }
 
     fn backward(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
@@ -91,7 +96,7 @@ impl Function for FakeQuantize {
 
     fn backward_in_place(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], gradient: &mut [f32], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         let numbers = self.numbers(x)?;
-        let sums = fake_quantize_gradient(isa, &self.affine(&numbers), x[0], gradient)?;
+        let sums = fake_quantize_gradient(isa, &self.affine(&numbers), self.clamp, x[0], gradient)?;
         let limits_only = self.quantizer.limits_only;
         let of_scale = |sum: &ScaleGradient| if limits_only { sum.below + sum.above } else { sum.within + sum.below + sum.above };
         if let Some(d) = &mut dx[1] {

@@ -36,7 +36,7 @@ impl Function for Clamped {
 
     fn backward_in_place(&self, _: Isa, _: &[&[f32]], y: &[&[f32]], gradient: &mut [f32], _: &mut [Option<&mut [f32]>]) -> Result<()> {
         let Clamp { min, max } = self.0;
-        zip(gradient, y[0], |d, y| *d = if y > min && y < max { *d } else { 0.0 });
+        zip(gradient, y[0], |d, y| *d = if (y > min) & (y < max) { *d } else { 0.0 });
         Ok(())
     }
 }
