@@ -127,6 +127,12 @@ impl Quantization {
         &self.plan
     }
 
+    /// The scale of the group that a value belongs to.
+    pub fn scale_of(&self, parameters: &Parameters, value: ValueId) -> Option<f32> {
+        let quantizer = &self.groups[self.plan.group_of(value)?];
+        Some(parameters.get(quantizer.log_scale).values[0].exp())
+    }
+
     /// The numbers of activations' quantizers that gradients change stay from now on, or change again.
     pub(crate) fn freeze(&self, parameters: &mut Parameters, frozen: bool) {
         for (group, quantizer) in self.plan.groups.iter().zip(&self.groups) {

@@ -192,6 +192,9 @@ struct RunFlags {
     /// Memory for activations, as in 500M or 2G; what is more is computed twice
     #[arg(long, value_parser = parse_bytes)]
     memory: Option<usize>,
+    /// Keeps the training in this file after each epoch, and goes on from it if it is there
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
     /// Writes a line per epoch: .csv or .json
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -257,6 +260,11 @@ fn train(a: &Arguments) -> Result<Outcome> {
     let examples = TrainingData::new(&data);
     let mut trainer = Trainer::new(network, settings, teacher).map_err(|e| failed(a, &e))?;
     plan_epochs(a, &mut trainer, &examples)?;
+    if let Some(path) = a.run.checkpoint.as_ref().filter(|p| p.exists()) {
+        let bytes = std::fs::read(path).map_err(|e| Error::read(format!("cannot read {}: {e}", path.display())))?;
+        trainer.restore(&bytes).map_err(|e| Error::settings(format!("{}: {e}", path.display())))?;
+        println!("go on after epoch {} of {}", trainer.history.len(), trainer.settings().epochs);
+    }
     let mut watch = Watch::new(a, validation.as_ref(), &executable);
     trainer.run(&examples, &mut watch).map_err(|e| failed(a, &e))?;
     watch.finish();
@@ -437,8 +445,11 @@ impl Observer for Watch<'_> {
         scored.map(Some).map_err(|e| fewbit::train::TrainError::new(fewbit::train::TrainErrorKind::Data, e.to_string()))
     }
 
-    fn checkpoint(&mut self, _trainer: &Trainer) -> fewbit::train::TrainResult<()> {
-        Ok(())
+    fn checkpoint(&mut self, trainer: &Trainer) -> fewbit::train::TrainResult<()> {
+        let Some(path) = &self.a.run.checkpoint else { return Ok(()) };
+        let bytes = trainer.to_checkpoint()?;
+        write_file(path, &bytes, Existing::Replace)
+            .map_err(|e| fewbit::train::TrainError::new(fewbit::train::TrainErrorKind::Checkpoint, e.to_string()))
     }
 }
 
