@@ -15,6 +15,7 @@ mod photos;
 mod python;
 mod steps;
 mod torch;
+mod tutorial;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -42,6 +43,21 @@ enum Task {
         /// Use the small network of the repository
         #[arg(long)]
         offline: bool,
+    },
+    /// Trains small networks from nothing, quantizes them after and in training, and prints what each costs
+    Tutorial {
+        /// MNIST's IDX files; without it the small part in data/mnist
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Fashion-MNIST's; without it the small part in data/fashion_mnist
+        #[arg(long, value_name = "DIR")]
+        fashion: Option<PathBuf>,
+        /// Does one half only
+        #[arg(long, value_enum)]
+        only: Option<tutorial::Part>,
+        /// Writes the table for machines
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
     },
     /// Runs a network as often as each line of standard input says and prints the milliseconds
     LatencyServer {
@@ -96,6 +112,7 @@ fn main() -> Result<()> {
         Task::Test => test(),
         Task::Cross => cross::cross(cross::Extent::Machines),
         Task::Demo { offline } => demo::demo(offline),
+        Task::Tutorial { data, fashion, only, json } => tutorial::tutorial(data.as_deref(), fashion.as_deref(), only, json.as_deref()),
         Task::StepServer { layers, batch, threads } => steps::serve(&layers, batch, threads),
         Task::LatencyServer { model, threads, npz } => latency::serve(&model, threads, npz.as_ref()),
         Task::Layers { model, input_shape, folder } => layers::layers(&model, &input_shape, &folder),

@@ -4,9 +4,9 @@
 //! The arithmetic is ONNX's `QuantizeLinear` and `DequantizeLinear` to the bit: true division, round half to even,
 //! add the zero point, saturate. This module does not choose scales.
 
-use crate::{Clamp, Isa};
 use crate::error::{Error, ErrorKind, Result, expect_len};
 use crate::threads::for_each_chunk;
+use crate::{Clamp, Isa};
 
 /// The integers that quantized values are stored as.
 pub trait QuantizedInt: Copy + Send + Sync + sealed::Sealed {

@@ -84,12 +84,7 @@ impl PlanParams {
     ///
     /// # Errors
     /// As [`new`](Self::new), or if the groups are not the plan's.
-    pub fn learned(
-        plan: &QuantPlan,
-        graph: &Graph,
-        groups: Vec<QuantParams>,
-        weight_scales: &BTreeMap<NodeId, Vec<f32>>,
-    ) -> Result<Self> {
+    pub fn learned(plan: &QuantPlan, graph: &Graph, groups: Vec<QuantParams>, weight_scales: &BTreeMap<NodeId, Vec<f32>>) -> Result<Self> {
         if groups.len() != plan.groups.len() {
             return Err(foreign("the number of scale groups differs"));
         }

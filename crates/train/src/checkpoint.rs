@@ -85,7 +85,10 @@ impl Trainer {
         }
         let version = u16::from_le_bytes([body[8], body[9]]);
         if version != VERSION {
-            return Err(Error::new(ErrorKind::Checkpoint, format!("the checkpoint has version {version}, this is version {VERSION}: train anew")));
+            return Err(Error::new(
+                ErrorKind::Checkpoint,
+                format!("the checkpoint has version {version}, this is version {VERSION}: train anew"),
+            ));
         }
         if checksum(body) != u64::from_le_bytes(*sum) {
             return Err(damaged("its checksum is wrong"));

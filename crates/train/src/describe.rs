@@ -19,9 +19,7 @@
 
 use std::collections::BTreeMap;
 
-use fewbit_ir::op::{
-    BatchNormalization, Binary, Conv, Flatten, Gemm, GlobalPool, Padding, Pool, PoolKind, Unary, Window,
-};
+use fewbit_ir::op::{BatchNormalization, Binary, Conv, Flatten, Gemm, GlobalPool, Padding, Pool, PoolKind, Unary, Window};
 use fewbit_ir::{Clamp, Dim, Graph, Op, TensorType, ValueId, infer};
 use fewbit_tensor::{DType, Tensor};
 use rand::{Rng, SeedableRng};
@@ -90,7 +88,7 @@ impl Builder {
             ["dense", n] => self.dense(number(n)?, bias)?,
             ["conv", n, kernel, rest @ ..] => self.conv(number(n)?, &pair(kernel)?, stride(rest)?, false, bias)?,
             ["depthwise", kernel, rest @ ..] => self.conv(self.maps()?[0], &pair(kernel)?, stride(rest)?, true, bias)?,
-            ["batch-norm"] => self.batch_norm()?,
+            ["batch-norm"] => self.batch_norm(),
             ["relu"] => self.unary("relu", Unary::Relu),
             ["relu6"] => self.unary("relu6", Unary::Clamp(Clamp::RELU6)),
             ["sigmoid"] => self.unary("sigmoid", Unary::Sigmoid),
@@ -102,7 +100,11 @@ impl Builder {
             ["global-average-pool"] => {
                 let [c, ..] = self.maps()?;
                 let kind = PoolKind::Average { count_include_pad: false };
-                self.apply("global_average_pool", Op::GlobalPool(GlobalPool { kind, layout: fewbit_ir::Layout::ChannelsFirst }), Vec::new());
+                self.apply(
+                    "global_average_pool",
+                    Op::GlobalPool(GlobalPool { kind, layout: fewbit_ir::Layout::ChannelsFirst }),
+                    Vec::new(),
+                );
                 self.shape = vec![c, 1, 1];
             }
             ["flatten"] => self.flatten(),
@@ -140,7 +142,8 @@ impl Builder {
 
     /// Channels, height and width.
     fn maps(&self) -> Result<[usize; 3]> {
-        <[usize; 3]>::try_from(&self.shape[..]).map_err(|_| fail(format!("it works on maps as of `input 1x28x28`, here are {:?}", self.shape)))
+        <[usize; 3]>::try_from(&self.shape[..])
+            .map_err(|_| fail(format!("it works on maps as of `input 1x28x28`, here are {:?}", self.shape)))
     }
 
     fn name(&mut self, stem: &'static str) -> String {
@@ -217,7 +220,7 @@ impl Builder {
         Ok(())
     }
 
-    fn batch_norm(&mut self) -> Result<()> {
+    fn batch_norm(&mut self) {
         let channels = self.shape[0];
         let name = format!("batch_norm_{}", self.counts.get("batch_norm").map_or(1, |n| n + 1));
         let mut others = Vec::new();
@@ -225,7 +228,6 @@ impl Builder {
             others.push(self.graph.add_constant(format!("{name}_{what}"), Tensor::vector(vec![value; channels])));
         }
         self.apply("batch_norm", BatchNormalization { epsilon: 1e-3, axis: 1 }.into(), others);
-        Ok(())
     }
 
     fn pool(&mut self, stem: &'static str, kind: PoolKind, kernel: &[usize; 2]) -> Result<()> {
@@ -276,7 +278,16 @@ mod tests {
         assert_eq!(
             ops,
             [
-                "Conv", "BatchNormalization", "Relu", "Conv", "BatchNormalization", "Clip", "Add", "MaxPool", "GlobalAveragePool", "Flatten",
+                "Conv",
+                "BatchNormalization",
+                "Relu",
+                "Conv",
+                "BatchNormalization",
+                "Clip",
+                "Add",
+                "MaxPool",
+                "GlobalAveragePool",
+                "Flatten",
                 "Gemm"
             ]
         );

@@ -129,10 +129,9 @@ fn role(graph: &Graph, node: &Node, index: usize) -> Option<Role> {
     match (&node.op, index) {
         (Op::BatchNormalization(_), 1 | 2) => Some(Role::Affine),
         (Op::BatchNormalization(_), 3 | 4) => Some(Role::Statistic),
-        (
-            Op::LayerNormalization(_) | Op::InstanceNormalization(_) | Op::GroupNormalization(_) | Op::RmsNormalization(_),
-            1 | 2,
-        ) => Some(Role::Affine),
+        (Op::LayerNormalization(_) | Op::InstanceNormalization(_) | Op::GroupNormalization(_) | Op::RmsNormalization(_), 1 | 2) => {
+            Some(Role::Affine)
+        }
         (Op::PRelu, 1) => Some(Role::Affine),
         (Op::Gather(_), 0) => Some(Role::Weight),
         (Op::MatMul(_), _) => Some(Role::Weight),

@@ -148,7 +148,9 @@ mod tests {
 
     #[test]
     fn every_rule_finds_the_bottom_of_a_bowl() {
-        for (rule, rate) in [(Rule::Sgd { momentum: 0.0 }, 0.2), (Rule::Sgd { momentum: 0.9 }, 0.02), (Rule::Adam, 0.05), (Rule::AdamW, 0.05)] {
+        for (rule, rate) in
+            [(Rule::Sgd { momentum: 0.0 }, 0.2), (Rule::Sgd { momentum: 0.9 }, 0.02), (Rule::Adam, 0.05), (Rule::AdamW, 0.05)]
+        {
             let (mut parameters, id) = start();
             let mut optimizer = Optimizer::new(rule, 0.0, 1.0, false);
             for _ in 0..400 {

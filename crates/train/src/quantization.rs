@@ -174,7 +174,8 @@ impl Quantization {
             let Some((holder, input)) = node.weight.as_ref().and_then(|w| w.bias) else { continue };
             let x = graph.node(*id).input(0).and_then(|v| self.plan.group_of(v));
             let (Some(x), Some(weight)) = (x, self.of_weights.get(id)) else { continue };
-            let bound = graph.contains(holder) && graph.node(holder).input(input).is_some_and(|v| network.bindings().parameters.contains_key(&v));
+            let bound =
+                graph.contains(holder) && graph.node(holder).input(input).is_some_and(|v| network.bindings().parameters.contains_key(&v));
             if bound && !simulated.folded.contains_key(id) {
                 let bias = BiasSimulation { input: self.groups[x].log_scale, weight: weight.quantizer.log_scale };
                 simulated.biases.insert((holder, input), bias);
@@ -235,9 +236,9 @@ impl Quantization {
     }
 
     /// Scales of weights that follow from their largest magnitude are brought up to date.
-    pub(crate) fn refresh(&self, network: &Network, parameters: &mut Parameters) -> Result<()> {
+    pub(crate) fn refresh(&self, network: &Network, parameters: &mut Parameters) {
         if self.weights.by_gradient() {
-            return Ok(());
+            return;
         }
         let graph = network.graph();
         let folded = network.foldable();
@@ -250,7 +251,9 @@ impl Quantization {
             let Some(bound) = node.input(weight.input).and_then(|v| network.bindings().parameters.get(&v).copied()) else { continue };
             let factors = match folded.get(id).map(|norm| (norm, &graph.node(*norm).op)) {
                 Some((norm, Op::BatchNormalization(op))) => {
-                    let (Some(scale), Some(variance)) = (parameter(parameters, *norm, 1), parameter(parameters, *norm, 4)) else { continue };
+                    let (Some(scale), Some(variance)) = (parameter(parameters, *norm, 1), parameter(parameters, *norm, 4)) else {
+                        continue;
+                    };
                     Some(scale.iter().zip(variance).map(|(s, v)| s / (v + op.epsilon).sqrt()).collect::<Vec<f32>>())
                 }
                 _ => None,
@@ -263,10 +266,19 @@ impl Quantization {
             }
             let whole = reach.iter().copied().fold(0.0, f32::max);
             let max = weight.quantizer.max as f32;
-            let log = |r: f32| (if r > 0.0 { r } else if whole > 0.0 { whole } else { max } / max).max(f32::MIN_POSITIVE).ln();
+            let log = |r: f32| {
+                (if r > 0.0 {
+                    r
+                } else if whole > 0.0 {
+                    whole
+                } else {
+                    max
+                } / max)
+                    .max(f32::MIN_POSITIVE)
+                    .ln()
+            };
             parameters.get_mut(weight.quantizer.log_scale).values = reach.into_iter().map(log).collect();
         }
-        Ok(())
     }
 
     /// The QDQ graph of a canonical graph that holds the trained parameters.

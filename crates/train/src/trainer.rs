@@ -427,9 +427,8 @@ impl Trainer {
     fn step(&mut self, isa: Isa, phase: &Phase, tapes: &Tapes, examples: &dyn Examples, order: &[usize], rate: f32) -> Result<StepResult> {
         if let Some(quantization) = self.network.quantization.clone() {
             let mut parameters = std::mem::take(&mut self.network.parameters);
-            let refreshed = quantization.refresh(&self.network, &mut parameters);
+            quantization.refresh(&self.network, &mut parameters);
             self.network.parameters = parameters;
-            refreshed?;
         }
         let shared = Arc::new(Shared::new(isa, &phase.program, &self.network.parameters)?);
         let pass = |order: &[usize]| -> Result<Pass> {
@@ -484,7 +483,7 @@ impl Trainer {
         order: &[usize],
     ) -> Result<Pass> {
         let (program, parameters) = (&phase.program, &self.network.parameters);
-        let (inputs, classes) = self.load(examples, order)?;
+        let Batch { inputs, classes } = self.load(examples, order)?;
         let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
         tape.forward_with(isa, program, parameters, Arc::clone(shared), &inputs)?;
         if let Some(teacher) = &phase.teacher {
@@ -501,7 +500,7 @@ impl Trainer {
     }
 
     /// A batch: each input's samples one after another, and the classes if all have one.
-    fn load(&self, examples: &dyn Examples, order: &[usize]) -> Result<(Vec<Vec<f32>>, Option<Vec<usize>>)> {
+    fn load(&self, examples: &dyn Examples, order: &[usize]) -> Result<Batch> {
         let seed = |index: usize| mix(self.settings.seed, self.epoch as u64, index as u64);
         let samples: Vec<Result<Example>> = order.par_iter().map(|&i| examples.get(i, seed(i))).collect();
         let samples = samples.into_iter().collect::<Result<Vec<_>>>()?;
@@ -512,7 +511,7 @@ impl Trainer {
                 all.extend_from_slice(input);
             }
         }
-        Ok((inputs, samples.iter().map(|s| s.class).collect()))
+        Ok(Batch { inputs, classes: samples.iter().map(|s| s.class).collect() })
     }
 
     /// The loss, how many rows are answered rightly, and the gradients that it begins with.
@@ -522,7 +521,7 @@ impl Trainer {
         tape: &Tape,
         teacher: Option<(&Teacher, &Tape)>,
         classes: Option<&[usize]>,
-    ) -> Result<(f64, Option<Right>, Vec<(SlotId, Vec<f32>)>)> {
+    ) -> Result<(f64, Option<Right>, Seeds)> {
         let parameters = &self.network.parameters;
         let slots = scores(&self.network).into_iter().map(|v| program.slot_seen(v)).collect::<Result<Vec<_>>>()?;
         let columns = |slot: SlotId| program.shape(slot).last().copied().unwrap_or(1);
@@ -571,6 +570,17 @@ impl Trainer {
         }
     }
 }
+
+/// Some samples.
+struct Batch {
+    /// By input, one sample after another.
+    inputs: Vec<Vec<f32>>,
+    /// If all samples have one.
+    classes: Option<Vec<usize>>,
+}
+
+/// Gradients that a backward pass begins with.
+type Seeds = Vec<(SlotId, Vec<f32>)>;
 
 /// What some samples gave.
 struct Pass {
@@ -650,9 +660,9 @@ fn relative(y: &[f32], t: &[f32], weight: f32) -> (f64, Vec<f32>) {
         .par_chunks(4096)
         .zip(t.par_chunks(4096))
         .map(|(y, t)| {
-            y.iter().zip(t).fold([0.0; 2], |[error, variance], (y, t)| {
-                [error + f64::from(y - t).powi(2), variance + (f64::from(*t) - mean).powi(2)]
-            })
+            y.iter()
+                .zip(t)
+                .fold([0.0; 2], |[error, variance], (y, t)| [error + f64::from(y - t).powi(2), variance + (f64::from(*t) - mean).powi(2)])
         })
         .collect();
     let [error, variance] = parts.iter().fold([0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);

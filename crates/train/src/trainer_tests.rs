@@ -26,7 +26,7 @@ impl Examples for Quarters {
     fn get(&self, index: usize, _seed: u64) -> Result<Example> {
         let class = index % 4;
         let noise = |i: usize| ((i * 7919 + index * 104_729) % 1000) as f32 / 2000.0;
-        let bright = |i: usize| (i / 8 / 4 * 2 + i % 8 / 4 == class) as u8 as f32;
+        let bright = |i: usize| f32::from(u8::from(i / 8 / 4 * 2 + i % 8 / 4 == class));
         let pixels = (0..64).map(|i| noise(i) + 0.5 * bright(i)).collect();
         Ok(Example { inputs: vec![pixels], class: Some(class) })
     }
@@ -37,7 +37,11 @@ const LAYERS: &str = "input 1x8x8\nconv 8 3x3 stride 2\nbatch-norm\nrelu\ndepthw
 
 fn network(keep_batch_norm: bool) -> Network {
     let mut graph = describe(LAYERS, 3).unwrap();
-    if keep_batch_norm { canonicalize_for_training(&mut graph).unwrap() } else { canonicalize(&mut graph).unwrap() };
+    if keep_batch_norm {
+        canonicalize_for_training(&mut graph).unwrap()
+    } else {
+        canonicalize(&mut graph).unwrap()
+    };
     Network::new(graph, &|_| true).unwrap()
 }
 
@@ -136,7 +140,7 @@ fn the_forward_pass_is_what_the_integer_network_computes() {
     let mut network = trainer.network;
     let quantization = network.quantization.clone().unwrap();
     let mut parameters = network.parameters.clone();
-    quantization.refresh(&network, &mut parameters).unwrap();
+    quantization.refresh(&network, &mut parameters);
     network.parameters = parameters;
     // Every layer's output, as the next one sees it, beside that of the integer network.
     let graph = network.quantized_graph().unwrap();
@@ -163,7 +167,8 @@ fn the_forward_pass_is_what_the_integer_network_computes() {
                 }
                 let scale = quantization.scale_of(&network.parameters, value).unwrap();
                 *elements.entry(value).or_insert(0) += found.len();
-                let steps = found.iter().zip(view.to_f32().iter()).map(|(a, b)| ((a - b) / scale).abs().round() as usize).collect::<Vec<_>>();
+                let steps =
+                    found.iter().zip(view.to_f32().iter()).map(|(a, b)| ((a - b) / scale).abs().round() as usize).collect::<Vec<_>>();
                 *far.entry(value).or_insert(0) += steps.iter().filter(|s| **s > 1).count();
                 Ok(())
             })
@@ -176,7 +181,8 @@ fn the_forward_pass_is_what_the_integer_network_computes() {
 
 #[test]
 fn a_training_that_was_interrupted_ends_with_the_same_bytes() {
-    let start = || Trainer::new(network(true), Settings { rule: Rule::Sgd { momentum: 0.9 }, clip: Some(1.0), ..settings(6) }, None).unwrap();
+    let start =
+        || Trainer::new(network(true), Settings { rule: Rule::Sgd { momentum: 0.9 }, clip: Some(1.0), ..settings(6) }, None).unwrap();
     let mut whole = start();
     whole.run(&Quarters, &mut Until(99)).unwrap();
     let mut half = start();
@@ -227,7 +233,11 @@ fn what_cannot_be_trained_is_said() {
         assert!(Trainer::new(network(true), settings, None).unwrap_err().to_string().contains(part));
     }
     assert!(Network::new(describe(LAYERS, 0).unwrap(), &|_| false).unwrap_err().to_string().contains("nothing is to be trained"));
-    let wild = Settings { rule: Rule::Sgd { momentum: 0.9 }, schedule: Schedule { rate: 1e30, warm_up: 0.0, curve: Curve::Constant }, ..settings(3) };
+    let wild = Settings {
+        rule: Rule::Sgd { momentum: 0.9 },
+        schedule: Schedule { rate: 1e30, warm_up: 0.0, curve: Curve::Constant },
+        ..settings(3)
+    };
     let mut trainer = Trainer::new(network(true), wild, None).unwrap();
     assert!(trainer.run(&Quarters, &mut Until(99)).unwrap_err().to_string().contains("lower the learning rate"));
 }

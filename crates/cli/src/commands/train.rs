@@ -12,8 +12,8 @@ use fewbit::kept_outputs::KeptOutputs;
 use fewbit::lower::{LowerOptions, lower, save};
 use fewbit::quantize::{Recipe, TargetSet};
 use fewbit::train::{
-    Curve, EpochRecord, Event, Learning, Objective, Observer, Quantizers, Rule, Schedule, Settings, Start, Trainable, Trainer, TrainingData,
-    log, score,
+    Curve, EpochRecord, Event, Learning, Objective, Observer, Quantizers, Rule, Schedule, Settings, Start, Trainable, Trainer,
+    TrainingData, log, score,
 };
 use fewbit::write_file::{Existing, check_output, write_file};
 use fewbit::{Arithmetic, Error, Executable, Format, Network, Result};
@@ -352,7 +352,13 @@ fn settings(a: &Arguments, distill: bool, untrained: bool) -> Settings {
         seed: a.run.seed,
         batch_statistics: !distill,
         momentum: 0.9,
-        freeze_statistics: a.quantization.freeze_statistics.unwrap_or(if distill { 0.0 } else if qat { 0.7 } else { 1.0 }),
+        freeze_statistics: a.quantization.freeze_statistics.unwrap_or(if distill {
+            0.0
+        } else if qat {
+            0.7
+        } else {
+            1.0
+        }),
         quantize_from: a.quantization.quantize_from,
         freeze_ranges: a.quantization.freeze_ranges,
         patience: o.patience,
@@ -362,12 +368,15 @@ fn settings(a: &Arguments, distill: bool, untrained: bool) -> Settings {
 
 /// Turns a time budget into epochs, so that the training is a function of its settings again.
 fn plan_epochs(a: &Arguments, trainer: &mut Trainer, examples: &TrainingData<'_>) -> Result<()> {
-    let default = (a.quantization.qat.is_some() && a.optimization.epochs.is_none()).then_some(Duration::from_secs(1800));
+    let default = (a.quantization.qat.is_some() && a.optimization.epochs.is_none()).then_some(Duration::from_mins(30));
     let Some(budget) = a.optimization.budget.or(default) else { return Ok(()) };
     let step = trainer.time_step(examples).map_err(|e| failed(a, &e))?;
     let epoch = step.as_secs_f64() * trainer.steps_per_epoch(fewbit::train::Examples::len(examples)) as f64;
     let epochs = ((budget.as_secs_f64() * PLANNED / epoch) as usize).max(1);
-    println!("a step takes {:.0} ms, an epoch {epoch:.1} s: {epochs} epochs (--epochs {epochs} gives the same again)", step.as_secs_f64() * 1e3);
+    println!(
+        "a step takes {:.0} ms, an epoch {epoch:.1} s: {epochs} epochs (--epochs {epochs} gives the same again)",
+        step.as_secs_f64() * 1e3
+    );
     trainer.set_epochs(epochs);
     Ok(())
 }

@@ -13,10 +13,10 @@ use fewbit_ir::{Graph, Model};
 use fewbit_passes::{Notes, canonicalize, canonicalize_for_training};
 use fewbit_quantize::{PlanParams, QuantPlan, Recipe, Statistics, TargetSet};
 use fewbit_runtime::session::{Arithmetic, Workspace};
+use fewbit_train::describe;
 pub use fewbit_train::optimizer::Rule;
 pub use fewbit_train::schedule::{Curve, Schedule};
 pub use fewbit_train::trainer::{EpochRecord, Event};
-use fewbit_train::describe;
 pub use fewbit_train::{
     Error as TrainError, ErrorKind as TrainErrorKind, Examples, Learning, Network as Trainable, Objective, Observer, Quantization,
     Result as TrainResult, Settings, Trainer,

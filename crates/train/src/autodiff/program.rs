@@ -317,7 +317,9 @@ impl Program {
         }
         let crossing: Vec<SlotId> = (0..self.steps.len())
             .flat_map(|at| self.steps[at].inputs.iter().map(move |slot| (at, *slot)))
-            .filter(|(at, slot)| self.slots[slot.index()].defined.is_some_and(|d| d >= self.shared && self.segment_of(d) < self.segment_of(*at)))
+            .filter(|(at, slot)| {
+                self.slots[slot.index()].defined.is_some_and(|d| d >= self.shared && self.segment_of(d) < self.segment_of(*at))
+            })
             .map(|(_, slot)| slot)
             .collect();
         crossing.into_iter().for_each(|slot| self.slots[slot.index()].pinned = true);

@@ -16,7 +16,7 @@ pub type Gradients = BTreeMap<ParameterId, Vec<f32>>;
 
 /// What depends on parameters alone: computed once for all passes that use the same ones.
 #[derive(Debug, Default)]
-pub struct Shared {
+pub(crate) struct Shared {
     values: Vec<Option<Vec<f32>>>,
     /// By step.
     prepared: Vec<Option<Prepared>>,

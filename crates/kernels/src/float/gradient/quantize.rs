@@ -7,10 +7,10 @@
 
 use rayon::prelude::*;
 
-use crate::{Clamp, Isa};
 use crate::error::{Result, expect_len};
 use crate::quantize::{Affine, Channel};
 use crate::simd::WIDTH;
+use crate::{Clamp, Isa};
 
 /// Sums for one scale.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -87,6 +87,7 @@ pub fn fake_quantize_gradient(isa: Isa, affine: &Affine, clamp: Clamp, input: &[
 }
 
 /// A run of one channel; sums are kept for each of eight lanes.
+#[allow(clippy::needless_bitwise_bool, reason = "without branches the loop becomes vectors")]
 #[inline(always)]
 fn run(channel: Channel, clamp: Clamp, input: &[f32], gradient: &mut [f32]) -> ScaleGradient {
     let mut sums = [[0.0_f32; WIDTH]; 4];
@@ -95,7 +96,7 @@ fn run(channel: Channel, clamp: Clamp, input: &[f32], gradient: &mut [f32]) -> S
     for (input, gradient) in inputs.iter().zip(gradients) {
         for i in 0..WIDTH {
             let (x, dy) = (input[i], gradient[i]);
-            let passes = (x > clamp.min) & (x < clamp.max);
+            let passes = (x > clamp.min) && (x < clamp.max);
             let v = clamp.apply(x) / channel.scale;
             let q = v.round_ties_even();
             let (below, above) = (q < channel.low, q > channel.high);

@@ -41,10 +41,7 @@ impl Repeat {
 
     /// Calls `f(first element of the result, its count, first element of the operand, whether the operand advances)` for runs.
     fn runs(&self, mut f: impl FnMut(usize, usize, usize, bool)) {
-        let (&(inner, advances), outer) = match self.dims.split_last() {
-            Some((last, outer)) => (last, outer),
-            None => return f(0, 1, 0, true),
-        };
+        let Some((&(inner, advances), outer)) = self.dims.split_last() else { return f(0, 1, 0, true) };
         let count: usize = outer.iter().map(|d| d.0).product();
         let mut strides = vec![0; outer.len()];
         let mut stride = if advances { inner } else { 1 };

@@ -36,31 +36,33 @@ pub(super) fn gemm(site: &Site<'_>, op: Gemm) -> Result<Compiled> {
     let (a, y) = (site.shape(0)?, site.output()?);
     let [m, n] = [y[0], y[1]];
     let k = a[usize::from(!op.trans_a)];
-    let bias = match site.has(2) {
-        false => None,
-        true => Some(match site.shape(2)? {
+    let bias = if site.has(2) {
+        Some(match site.shape(2)? {
             [] | [1] | [1, 1] => BiasShape::Number,
             [c] | [1, c] if *c == n => BiasShape::Row,
             [r, 1] if *r == m => BiasShape::Column,
             _ => BiasShape::Whole,
-        }),
+        })
+    } else {
+        None
     };
     let operands = if bias.is_some() { vec![0, 1, 2] } else { vec![0, 1] };
     Ok(Compiled::new(Dense { m, k, n, transposed: [op.trans_a, op.trans_b], alpha: op.alpha, beta: op.beta, bias }, operands))
 }
 
 impl Dense {
-    fn strides(&self, transposed: bool, rows: usize, columns: usize) -> Strides {
-        if transposed { Strides::column_major(rows) } else { Strides::row_major(columns) }
-    }
-
     fn lhs(&self) -> Strides {
-        self.strides(self.transposed[0], self.m, self.k)
+        strides(self.transposed[0], self.m, self.k)
     }
 
     fn rhs(&self) -> Strides {
-        self.strides(self.transposed[1], self.k, self.n)
+        strides(self.transposed[1], self.k, self.n)
     }
+}
+
+/// Of a matrix of so many rows and columns, stored as it is or transposed.
+fn strides(transposed: bool, rows: usize, columns: usize) -> Strides {
+    if transposed { Strides::column_major(rows) } else { Strides::row_major(columns) }
 }
 
 fn flipped(strides: Strides) -> Strides {
@@ -126,7 +128,7 @@ impl Dense {
                 [false, false] => transposed_product(m, k, n, x[0], dy[0], db)?,
                 [false, true] => transposed_product(m, n, k, dy[0], x[0], db)?,
                 [true, false] => {
-                    product(isa, &MatmulDims { m: k, k: m, n, lhs: Strides::row_major(m), rhs: Strides::row_major(n) }, x[0], dy[0], db)?
+                    product(isa, &MatmulDims { m: k, k: m, n, lhs: Strides::row_major(m), rhs: Strides::row_major(n) }, x[0], dy[0], db)?;
                 }
                 [true, true] => {
                     let dims = MatmulDims { m: n, k: m, n: k, lhs: Strides::column_major(n), rhs: Strides::column_major(m) };

@@ -36,7 +36,7 @@ impl Function for Clamped {
 
     fn backward_in_place(&self, _: Isa, _: &[&[f32]], y: &[&[f32]], gradient: &mut [f32], _: &mut [Option<&mut [f32]>]) -> Result<()> {
         let Clamp { min, max } = self.0;
-        zip(gradient, y[0], |d, y| *d = if (y > min) & (y < max) { *d } else { 0.0 });
+        zip(gradient, y[0], |d, y| *d = if (y > min) && (y < max) { *d } else { 0.0 });
         Ok(())
     }
 }
@@ -60,9 +60,12 @@ pub(super) fn unary(site: &Site<'_>, op: Unary) -> Result<Compiled> {
 
 /// `Clip` with bounds that are known when compiling.
 pub(super) fn clip(site: &Site<'_>) -> Result<Compiled> {
-    let bound = |i: usize, absent: f32| match site.has(i) {
-        false => Ok(absent),
-        true => site.input(i)?.constant.as_ref().map(|t| t.to_f32()[0]).ok_or_else(|| Error::unsupported("its bounds are computed")),
+    let bound = |i: usize, absent: f32| {
+        if site.has(i) {
+            site.input(i)?.constant.as_ref().map(|t| t.to_f32()[0]).ok_or_else(|| Error::unsupported("its bounds are computed"))
+        } else {
+            Ok(absent)
+        }
     };
     Ok(Compiled::new(Clamped(Clamp { min: bound(1, f32::NEG_INFINITY)?, max: bound(2, f32::INFINITY)? }), [0]))
 }
