@@ -220,3 +220,54 @@ fn a_quantized_network_runs_in_integers() {
     assert!(bench.succeeds("run q.tflite --data CALIB --samples 1 --arithmetic dynamic").contains('('));
     assert!(float.contains("MACs, 0 of them in integers"), "{float}");
 }
+
+/// Points whose class is the sign of their first coordinate, as `x.npy` and `y.npy`, and a network for them.
+fn lesson(bench: &Bench) {
+    let number = |i: usize| ((i * 7919) % 200) as f32 / 100.0 - 0.995;
+    let x: Vec<u8> = (0..256).flat_map(|i| number(i).to_le_bytes()).collect();
+    let y: Vec<u8> = (0..64).flat_map(|i| i64::from(number(4 * i) > 0.0).to_le_bytes()).collect();
+    bench.write("x.npy", &npy("<f4", "(64, 4)", &x));
+    bench.write("y.npy", &npy("<i8", "(64,)", &y));
+    bench.write("net.layers", b"input 4 # coordinates\ndense 8\nrelu\ndense 2\n");
+}
+
+#[test]
+fn trains_from_nothing_then_quantized_and_goes_on_from_a_checkpoint() {
+    let bench = Bench::new();
+    lesson(&bench);
+    let data = "--data input=x.npy y=y.npy --validate input=x.npy y=y.npy --batch 16";
+    let text = bench.succeeds(&format!("train net.layers {data} --epochs 40 --rate 0.02 -o net.onnx --log log.csv"));
+    assert!(text.contains("% of 64 samples right") && text.contains("before:"), "{text}");
+    assert_eq!(std::fs::read_to_string(bench.path("log.csv")).unwrap().lines().count(), 41);
+    let text = bench.succeeds(&format!("train net.onnx {data} --qat static_wi4_ai8 --epochs 4 --rate 0.005 -o net.int4.onnx"));
+    assert!(text.contains("before:") && text.contains("% of 64 samples right"), "{text}");
+    bench.succeeds("train net.onnx --data input=x.npy --qat static_wi8_ai8 --epochs 2 --batch 16 -o distilled.tflite");
+
+    let half = format!("train net.onnx {data} --qat static_wi8_ai8 --epochs 6 --checkpoint state");
+    bench.succeeds(&format!("{half} -o whole.onnx"));
+    let text = bench.succeeds(&format!("{half} -o again.onnx"));
+    assert!(text.contains("go on after epoch 6 of 6"), "{text}");
+    assert_eq!(std::fs::read(bench.path("whole.onnx")).unwrap(), std::fs::read(bench.path("again.onnx")).unwrap());
+    bench.fails(&format!("{half} -o other.onnx --rate 0.5"), 1, "of another training");
+    bench.write("state", b"no checkpoint at all, but long enough");
+    bench.fails(&format!("{half} -o other.onnx"), 1, "no checkpoint");
+}
+
+#[test]
+fn says_what_cannot_be_trained() {
+    let bench = Bench::new();
+    lesson(&bench);
+    bench.write("bad.layers", b"input 4\nconv 3 3x3\n");
+    for (arguments, says) in [
+        ("net.layers --data input=x.npy -o o.onnx", "give labels"),
+        ("bad.layers --data input=x.npy -o o.onnx", "line 2, `conv 3 3x3`"),
+        ("net.layers --data input=x.npy y=y.npy --train nothing -o o.onnx", "nothing is to be trained"),
+        ("net.layers --data input=x.npy y=y.npy --rate=-1 -o o.onnx", "must be positive"),
+        ("net.layers --data input=x.npy y=y.npy --rate 1e30 --epochs 3 -o o.onnx", "lower the learning rate"),
+        ("net.layers --data input=x.npy y=y.npy -o o.keras", "only read"),
+        ("net.layers --data input=x.npy y=y.npy --qat static_wi4b32_ai8 -o o.onnx", "blocks"),
+    ] {
+        bench.fails(&format!("train {arguments}"), 1, says);
+        assert!(!bench.path("o.onnx").exists(), "{arguments}");
+    }
+}

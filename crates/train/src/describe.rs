@@ -188,9 +188,9 @@ impl Builder {
         self.flatten();
         let inputs = self.shape[0];
         let name = format!("dense_{}", self.counts.get("dense").map_or(1, |n| n + 1));
-        let mut others = vec![self.weight(&format!("{name}_weight"), &[outputs, inputs], inputs)?];
+        let mut others = vec![self.weight(&format!("{name}/w"), &[outputs, inputs], inputs)?];
         if bias {
-            others.push(self.graph.add_constant(format!("{name}_bias"), Tensor::vector(vec![0.0_f32; outputs])));
+            others.push(self.graph.add_constant(format!("{name}/b"), Tensor::vector(vec![0.0_f32; outputs])));
         }
         self.apply("dense", Gemm { trans_b: true, ..Gemm::default() }.into(), others);
         self.shape = vec![outputs];
@@ -203,9 +203,9 @@ impl Builder {
         let name = format!("{stem}_{}", self.counts.get(stem).map_or(1, |n| n + 1));
         let (groups, per_group) = if depthwise { (channels, 1) } else { (1, channels) };
         let fan = per_group.saturating_mul(kernel[0]).saturating_mul(kernel[1]);
-        let mut others = vec![self.weight(&format!("{name}_weight"), &[outputs, per_group, kernel[0], kernel[1]], fan)?];
+        let mut others = vec![self.weight(&format!("{name}/w"), &[outputs, per_group, kernel[0], kernel[1]], fan)?];
         if bias {
-            others.push(self.graph.add_constant(format!("{name}_bias"), Tensor::vector(vec![0.0_f32; outputs])));
+            others.push(self.graph.add_constant(format!("{name}/b"), Tensor::vector(vec![0.0_f32; outputs])));
         }
         let pads: Vec<usize> = kernel.iter().map(|k| k / 2).collect();
         let window = Window {
@@ -291,7 +291,7 @@ mod tests {
                 "Gemm"
             ]
         );
-        assert!(graph.find_value("conv_1_bias").is_none() && graph.find_value("dense_1_bias").is_some());
+        assert!(graph.find_value("conv_1/b").is_none() && graph.find_value("dense_1/b").is_some());
         assert_eq!(describe(text, 1).unwrap(), graph);
         assert_ne!(describe(text, 2).unwrap(), graph);
     }
