@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use fewbit::data::{DataArg, DataOptions, DataSource};
+use fewbit::data::{Augmentation, DataArg, DataOptions, DataSource};
 use fewbit::evaluate::{Evaluation, evaluate};
 use fewbit::ir::Graph;
 use fewbit::kept_outputs::KeptOutputs;
@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
     /// File to write: .onnx or .tflite
     #[arg(short, long)]
     output: PathBuf,
+    /// Changes images at random: flip, shift=PIXELS, crop=LEAST AREA, color=FACTOR, several with commas between
+    #[arg(long, value_name = "CHANGES", default_value_t)]
+    augment: Augmentation,
     /// Learns from at most so many samples
     #[arg(long)]
     samples: Option<usize>,
@@ -257,7 +260,7 @@ fn train(a: &Arguments) -> Result<Outcome> {
         quantize(a, &start, &mut network, preset, &calibration)?;
     }
     let settings = settings(a, distill, start.untrained);
-    let examples = TrainingData::new(&data);
+    let examples = TrainingData::new(&data).augmented(a.augment.clone());
     let mut trainer = Trainer::new(network, settings, teacher).map_err(|e| failed(a, &e))?;
     plan_epochs(a, &mut trainer, &examples)?;
     if let Some(path) = a.run.checkpoint.as_ref().filter(|p| p.exists()) {

@@ -1,32 +1,88 @@
 //! One array that feeds one input: sample `i` is the `i`-th slice along its first axis.
 //!
-//! In: the bytes of an `.npy` file and the input. Out: tensors of the input's element type and shape. Real values are
+//! In: an array of any format and the input. Out: tensors of the input's element type and shape. Real values are
 //! widened (uint8 to 0 … 255, without scaling); integers stay integers where the input takes integers.
+
+use std::path::Path;
 
 use fewbit_tensor::{DType, Tensor, strides};
 
 use super::layout::Fit;
-use super::npy::Header;
+use super::npy;
 use super::spec::InputSpec;
 use super::store::Store;
 use crate::{Error, Result};
 
-/// An array, its place for messages, and how it fits its input.
+/// What the head of an array says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) dtype: DType,
+    pub(super) big_endian: bool,
+    pub(super) shape: Vec<usize>,
+    /// Where the first element lies.
+    pub(super) start: u64,
+}
+
+/// An open array of any format, with its place for messages. The store holds all elements that the header announces.
+#[derive(Debug)]
+pub(super) struct Array {
+    pub(super) place: String,
+    pub(super) store: Store,
+    pub(super) header: Header,
+}
+
+impl Array {
+    /// The array of an `.npy` file.
+    pub(super) fn npy(path: &Path) -> Result<Self> {
+        Self::npy_in(path.display().to_string(), Store::open(path)?)
+    }
+
+    /// The array in the bytes of an `.npy` file that lie somewhere else.
+    pub(super) fn npy_in(place: String, store: Store) -> Result<Self> {
+        let header = npy::header(&store).map_err(|e| e.at(&place))?;
+        Ok(Self { place, store, header })
+    }
+
+    /// The bytes of so many elements from the `first`, the low byte first.
+    pub(super) fn elements(&self, first: u64, elements: usize) -> Result<Vec<u8>> {
+        let size = self.header.dtype.bits() / 8;
+        let mut bytes = vec![0; elements * size];
+        let offset = self.header.start + first * size as u64;
+        self.store.read_at(offset, &mut bytes).map_err(|e| Error::read(format!("{e}; did the file change?")))?;
+        if self.header.big_endian {
+            bytes.chunks_mut(size).for_each(<[u8]>::reverse);
+        }
+        Ok(bytes)
+    }
+
+    /// The whole of a short array of integers, `[n]` or `[n,1]`: labels.
+    pub(super) fn integers(&self) -> Result<Vec<i64>> {
+        let Header { dtype, shape, .. } = &self.header;
+        let place = &self.place;
+        if !matches!(shape[..], [_] | [_, 1]) || dtype.is_float() {
+            return Err(Error::data(format!(
+                "{place}: {dtype} {shape:?} are no labels, which are one integer per sample; if it is not meant as labels, give it another name",
+            )));
+        }
+        let bytes = self.elements(0, shape[0]).map_err(|e| e.at(place))?;
+        let labels = Tensor::new(*dtype, shape.clone(), bytes).map_err(|e| Error::data(format!("{place}: {e}")))?;
+        signed(&labels).map_err(|e| e.at(place))
+    }
+}
+
+/// An array and how it fits its input.
 #[derive(Debug)]
 pub(super) struct ArrayColumn {
-    place: String,
-    store: Store,
-    header: Header,
+    array: Array,
     input: InputSpec,
     fit: Fit,
     sample_len: usize,
 }
 
 impl ArrayColumn {
-    /// Opens the array at `place` for an input; an error where type or shape do not fit.
-    pub(super) fn new(place: String, store: Store, input: &InputSpec) -> Result<Self> {
-        let header = Header::read(&store).map_err(|e| e.at(&place))?;
-        let Header { dtype, shape, .. } = &header;
+    /// The array for an input; an error where type or shape do not fit.
+    pub(super) fn new(array: Array, input: &InputSpec) -> Result<Self> {
+        let Array { place, header: Header { dtype, shape, .. }, .. } = &array;
         let wanted = format!("input '{}' takes {} {}", input.name, input.dtype, input.shape_text());
         let wrong = |why: &str| Error::data(format!("{place}: {dtype} {shape:?}, but {wanted}; {why}"));
         if shape.is_empty() {
@@ -50,73 +106,41 @@ impl ArrayColumn {
         if input.dtype == DType::Bool && *dtype != DType::Bool {
             return Err(wrong("save bool, as with x.astype(bool)"));
         }
-        let elements: usize = shape[1..].iter().product();
-        let sample_len = dtype.byte_len(elements).unwrap_or(usize::MAX);
-        Ok(Self { place, store, header, input: input.clone(), fit, sample_len })
+        let sample_len = shape[1..].iter().product();
+        Ok(Self { array, input: input.clone(), fit, sample_len })
     }
 
     /// How many samples there are.
     pub(super) fn samples(&self) -> usize {
-        self.header.shape[0]
+        self.array.header.shape[0]
     }
 
     /// Where sample `i` comes from, for messages.
     pub(super) fn origin(&self, i: usize) -> String {
-        format!("{} sample {i}", self.place)
+        format!("{} sample {i}", self.array.place)
     }
 
     /// What the user should know: an array that is rearranged.
     pub(super) fn note(&self) -> Option<String> {
         (self.fit != Fit::AsIs)
-            .then(|| format!("{}: {:?} is read {}, for input '{}'", self.place, self.header.shape, self.fit, self.input.name))
+            .then(|| format!("{}: {:?} is read {}, for input '{}'", self.array.place, self.array.header.shape, self.fit, self.input.name))
     }
 
     /// One line for the user: what is read as what.
     pub(super) fn describe(&self) -> String {
-        let Header { dtype, shape, .. } = &self.header;
-        format!(
-            "input '{}' {} {}: {} {dtype} {shape:?}, {}\n",
-            self.input.name,
-            self.input.dtype,
-            self.input.shape_text(),
-            self.place,
-            self.fit
-        )
+        let Array { place, header: Header { dtype, shape, .. }, .. } = &self.array;
+        format!("input '{}' {} {}: {place} {dtype} {shape:?}, {}\n", self.input.name, self.input.dtype, self.input.shape_text(), self.fit)
     }
 
     /// Sample `i` with a leading dimension of 1, in the input's type and layout.
     pub(super) fn sample(&self, i: usize) -> Result<Tensor> {
         let origin = || self.origin(i);
-        let mut bytes = vec![0; self.sample_len];
-        let offset = self.header.start + i as u64 * self.sample_len as u64;
-        self.store.read_at(offset, &mut bytes).map_err(|e| Error::read(format!("{}: {e}; did the file change?", origin())))?;
-        let size = self.header.dtype.bits() / 8;
-        if self.header.big_endian {
-            bytes.chunks_mut(size).for_each(<[u8]>::reverse);
-        }
-        let bytes = self.fit.apply(&self.header.shape, size, bytes);
-        let stored = Tensor::new(self.header.dtype, self.fit.sample_shape(&self.header.shape), bytes);
+        let Header { dtype, shape, .. } = &self.array.header;
+        let bytes = self.array.elements(i as u64 * self.sample_len as u64, self.sample_len).map_err(|e| e.at(origin()))?;
+        let bytes = self.fit.apply(shape, dtype.bits() / 8, bytes);
+        let stored = Tensor::new(*dtype, self.fit.sample_shape(shape), bytes);
         stored.map_err(|e| Error::data(e.to_string())).and_then(|t| converted(t, self.input.dtype)).map_err(|e| e.at(origin()))
     }
-}
-
-/// The whole of a short array of integers, `[n]` or `[n,1]`: labels.
-pub(super) fn integers(place: &str, store: &Store) -> Result<Vec<i64>> {
-    let header = Header::read(store).map_err(|e| e.at(place))?;
-    if !matches!(header.shape[..], [_] | [_, 1]) || header.dtype.is_float() {
-        return Err(Error::data(format!(
-            "{place}: {} {:?} are no labels, which are one integer per sample; if it is not meant as labels, give it another name",
-            header.dtype, header.shape
-        )));
-    }
-    let size = header.dtype.bits() / 8;
-    let mut bytes = vec![0; header.shape[0] * size];
-    store.read_at(header.start, &mut bytes).map_err(|e| Error::read(format!("{place}: {e}")))?;
-    if header.big_endian {
-        bytes.chunks_mut(size).for_each(<[u8]>::reverse);
-    }
-    let labels = Tensor::new(header.dtype, header.shape.clone(), bytes).map_err(|e| Error::data(format!("{place}: {e}")))?;
-    signed(&labels).map_err(|e| e.at(place))
 }
 
 /// Every element as a signed integer; an error for an unsigned one beyond.
@@ -166,7 +190,8 @@ mod tests {
     fn column(descr: &str, shape: &[usize], elements: &[u8], dtype: DType, dims: &[usize]) -> Result<ArrayColumn> {
         let bytes = npy(descr, shape, elements);
         let dims: Vec<_> = dims.iter().map(|&d| (d > 0).then_some(d)).collect();
-        ArrayColumn::new("f.npy".into(), Store::unpack(&mut &bytes[..], bytes.len() as u64).unwrap(), &InputSpec::new("x", dtype, dims))
+        let array = Array::npy_in("f.npy".into(), Store::unpack(&mut &bytes[..], bytes.len() as u64).unwrap())?;
+        ArrayColumn::new(array, &InputSpec::new("x", dtype, dims))
     }
 
     #[test]
@@ -237,7 +262,7 @@ mod tests {
     fn labels_are_one_integer_per_sample() {
         let read = |descr: &str, shape: &[usize], elements: &[u8]| {
             let bytes = npy(descr, shape, elements);
-            integers("f.npz[y]", &Store::unpack(&mut &bytes[..], bytes.len() as u64).unwrap())
+            Array::npy_in("f.npz[y]".into(), Store::unpack(&mut &bytes[..], bytes.len() as u64).unwrap())?.integers()
         };
         assert_eq!(read("|u1", &[3], &[1, 2, 255]).unwrap(), [1, 2, 255]);
         assert_eq!(read(">i2", &[2, 1], &[0, 1, 255, 255]).unwrap(), [1, -1]);

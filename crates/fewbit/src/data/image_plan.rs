@@ -38,7 +38,15 @@ enum Values {
 impl ImagePlan {
     /// Resolves the settings; an error where they contradict each other or the network.
     pub(super) fn new(settings: &Preprocess, input: &InputSpec) -> Result<Self> {
-        let shape = ImageShape::of(input, settings.layout)?;
+        Self::of_shape(settings, input, ImageShape::of(input, settings.layout)?)
+    }
+
+    /// Resolves the settings for grey images of any size, which the caller brings from `[1,1,H,W]` to the input's shape.
+    pub(super) fn grey(settings: &Preprocess, input: &InputSpec) -> Result<Self> {
+        Self::of_shape(settings, input, ImageShape { layout: Layout::ChannelsFirst, channels: 1, height: None, width: None })
+    }
+
+    fn of_shape(settings: &Preprocess, input: &InputSpec, shape: ImageShape) -> Result<Self> {
         let wrong = |why: String| Error::settings(format!("input '{}' {}: {why}", input.name, input.shape_text()));
         if shape.channels == 1 && settings.channels.is_some() {
             return Err(wrong("the input is grey, so an order of channels has no meaning; leave --channels out".into()));
@@ -66,32 +74,34 @@ impl ImagePlan {
 
     /// One image as a batch of 1.
     pub(super) fn sample(&self, path: &Path) -> Result<Tensor> {
-        let mut pixels = Pixels::decode(path, self.shape.channels)?;
+        self.made_of(Pixels::decode(path, self.shape.channels)?, &path.display().to_string())
+    }
+
+    /// The image of that place as a batch of 1. It has as many channels as the plan.
+    pub(super) fn made_of(&self, mut pixels: Pixels, place: &str) -> Result<Tensor> {
         if let Some(resize) = self.settings.resize {
-            pixels = resized(pixels, resize).map_err(|why| Error::data(format!("{}: {why}", path.display())))?;
+            pixels = resized(pixels, resize).map_err(|why| Error::data(format!("{place}: {why}")))?;
         }
         let size = Size { width: pixels.width, height: pixels.height };
         let taken = self.settings.crop.unwrap_or(size);
         if taken.width > size.width || taken.height > size.height {
             return Err(Error::data(format!(
-                "{}: {size} pixels are fewer than --crop {taken} cuts out; add --resize {}",
-                path.display(),
+                "{place}: {size} pixels are fewer than --crop {taken} cuts out; add --resize {}",
                 taken.width.max(taken.height)
             )));
         }
         if !self.shape.takes(taken) {
-            return Err(self.wrong_size(path, taken));
+            return Err(self.wrong_size(place, taken));
         }
-        self.tensor(&pixels, taken).map_err(|e| Error::data(format!("{}: {e}", path.display())))
+        self.tensor(&pixels, taken).map_err(|e| Error::data(format!("{place}: {e}")))
     }
 
-    fn wrong_size(&self, path: &Path, got: Size) -> Error {
+    fn wrong_size(&self, place: &str, got: Size) -> Error {
         let (height, width) = (self.shape.height.unwrap_or(got.height as usize), self.shape.width.unwrap_or(got.width as usize));
         let keeping =
             if width == height { format!(", or --resize {width} --crop {width} to keep them and lose the edges") } else { String::new() };
         Error::data(format!(
-            "{}: the image is {got} (width x height), input '{}' {} takes {}; add --resize {width}x{height} to change the proportions{keeping}",
-            path.display(),
+            "{place}: the image is {got} (width x height), input '{}' {} takes {}; add --resize {width}x{height} to change the proportions{keeping}",
             self.input.name,
             self.input.shape_text(),
             self.shape.size_text()

@@ -7,6 +7,7 @@
 
 use fewbit_tensor::{DType, element_count};
 
+use super::array::Header;
 use super::store::Store;
 use crate::{Error, Result};
 
@@ -32,48 +33,36 @@ const TYPES: [(&str, DType); 12] = [
     ("b1", DType::Bool),
 ];
 
-/// What the header says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) dtype: DType,
-    pub(super) big_endian: bool,
-    pub(super) shape: Vec<usize>,
-    /// Where the first element lies.
-    pub(super) start: u64,
-}
-
-impl Header {
-    /// Reads the header and checks that the store holds as many elements as it announces.
-    pub(super) fn read(store: &Store) -> Result<Self> {
-        let mut prefix = [0; 12];
-        let damaged = |what: &str| Error::data(format!("not a whole .npy array: {what}; save it again with numpy.save or numpy.savez"));
-        store.read_at(0, &mut prefix[..10]).map_err(|_| damaged("it is shorter than a header"))?;
-        if !prefix.starts_with(MAGIC) {
-            return Err(damaged("it does not begin as one"));
+/// Reads the header and checks that the store holds as many elements as it announces.
+pub(super) fn header(store: &Store) -> Result<Header> {
+    let mut prefix = [0; 12];
+    let damaged = |what: &str| Error::data(format!("not a whole .npy array: {what}; save it again with numpy.save or numpy.savez"));
+    store.read_at(0, &mut prefix[..10]).map_err(|_| damaged("it is shorter than a header"))?;
+    if !prefix.starts_with(MAGIC) {
+        return Err(damaged("it does not begin as one"));
+    }
+    let (start, len) = match prefix[6] {
+        1 => (10, u32::from(u16::from_le_bytes([prefix[8], prefix[9]]))),
+        2 | 3 => {
+            store.read_at(0, &mut prefix).map_err(|_| damaged("the header is cut off"))?;
+            (12, u32::from_le_bytes([prefix[8], prefix[9], prefix[10], prefix[11]]))
         }
-        let (start, len) = match prefix[6] {
-            1 => (10, u32::from(u16::from_le_bytes([prefix[8], prefix[9]]))),
-            2 | 3 => {
-                store.read_at(0, &mut prefix).map_err(|_| damaged("the header is cut off"))?;
-                (12, u32::from_le_bytes([prefix[8], prefix[9], prefix[10], prefix[11]]))
-            }
-            version => return Err(damaged(&format!("version {version} of the format is not known"))),
-        };
-        if len > MAX_HEADER {
-            return Err(damaged(&format!("a header of {len} bytes is longer than the {MAX_HEADER} that are read")));
-        }
-        let mut text = vec![0; len as usize];
-        store.read_at(start, &mut text).map_err(|_| damaged("the header is cut off"))?;
-        let text = std::str::from_utf8(&text).map_err(|_| damaged("the header is not text"))?;
-        let (dtype, big_endian, shape) = parse(text)?;
-        let start = start + u64::from(len);
-        let wanted = element_count(&shape).and_then(|n| dtype.byte_len(n)).map(|n| n as u64);
-        let there = store.len() - start;
-        match wanted {
-            Some(wanted) if wanted <= there => Ok(Self { dtype, big_endian, shape, start }),
-            Some(wanted) => Err(damaged(&format!("shape {shape:?} takes {wanted} bytes, but {there} follow"))),
-            None => Err(damaged(&format!("shape {shape:?} is too large to address"))),
-        }
+        version => return Err(damaged(&format!("version {version} of the format is not known"))),
+    };
+    if len > MAX_HEADER {
+        return Err(damaged(&format!("a header of {len} bytes is longer than the {MAX_HEADER} that are read")));
+    }
+    let mut text = vec![0; len as usize];
+    store.read_at(start, &mut text).map_err(|_| damaged("the header is cut off"))?;
+    let text = std::str::from_utf8(&text).map_err(|_| damaged("the header is not text"))?;
+    let (dtype, big_endian, shape) = parse(text)?;
+    let start = start + u64::from(len);
+    let wanted = element_count(&shape).and_then(|n| dtype.byte_len(n)).map(|n| n as u64);
+    let there = store.len() - start;
+    match wanted {
+        Some(wanted) if wanted <= there => Ok(Header { dtype, big_endian, shape, start }),
+        Some(wanted) => Err(damaged(&format!("shape {shape:?} takes {wanted} bytes, but {there} follow"))),
+        None => Err(damaged(&format!("shape {shape:?} is too large to address"))),
     }
 }
 
@@ -171,7 +160,7 @@ mod tests {
     use crate::data::testing::npy_bytes;
 
     fn read(bytes: &[u8]) -> Result<Header> {
-        Header::read(&Store::unpack(&mut &*bytes, bytes.len() as u64).unwrap())
+        header(&Store::unpack(&mut &*bytes, bytes.len() as u64).unwrap())
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::fmt::Write as _;
 use fewbit_tensor::Tensor;
 
 use super::argument::{DataArg, Kind};
-use super::array::{ArrayColumn, integers};
+use super::array::{Array, ArrayColumn};
 use super::folder::Folder;
+use super::idx::{self, Pair};
 use super::image_plan::ImagePlan;
 use super::npz::Npz;
+use super::pixel_array::PixelColumn;
 use super::preprocess::Preprocess;
 use super::shard::{Picks, Shard};
 use super::spec::{InputSpec, names};
-use super::store::Store;
+use super::table::TableColumn;
 use crate::{Error, Result};
 
 /// The name that labels go by, in an archive or as an argument.
@@ -48,6 +50,8 @@ pub struct Sample {
 enum Column {
     Images(Folder, Box<ImagePlan>),
     Array(Box<ArrayColumn>),
+    Pixels(Box<PixelColumn>),
+    Table(Box<TableColumn>),
 }
 
 /// Data with random access by sample, from any thread.
@@ -62,7 +66,8 @@ pub struct DataSource {
 impl DataSource {
     /// Opens the data for these inputs of the network and checks that names, types, shapes and lengths agree.
     ///
-    /// Labels are the array `y` (of an `.npz`, or `y=labels.npy`), class folders, or numbers in the file names.
+    /// Labels are the array `y` (of an `.npz`, or `y=labels.npy`), a column of a table, the labels of a pair of IDX files, class folders, or
+    /// numbers in the file names.
     pub fn open(data: &[DataArg], inputs: &[InputSpec], options: &DataOptions) -> Result<Self> {
         let mut binding =
             Binding { inputs, preprocess: &options.preprocess, columns: Vec::new(), labels: None, named_labels: None, notes: Vec::new() };
@@ -102,6 +107,8 @@ impl DataSource {
                     let _ = write!(text, "{plan}");
                 }
                 Column::Array(array) => text.push_str(&array.describe()),
+                Column::Pixels(pixels) => text.push_str(&pixels.describe()),
+                Column::Table(table) => text.push_str(&table.describe()),
             }
         }
         for note in &self.notes {
@@ -121,10 +128,16 @@ impl DataSource {
 }
 
 impl Column {
+    fn array(array: Array, input: &InputSpec) -> Result<Self> {
+        Ok(Self::Array(Box::new(ArrayColumn::new(array, input)?)))
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Images(folder, _) => folder.files.len(),
             Self::Array(array) => array.samples(),
+            Self::Pixels(pixels) => pixels.samples(),
+            Self::Table(table) => table.samples(),
         }
     }
 
@@ -132,6 +145,8 @@ impl Column {
         match self {
             Self::Images(folder, plan) => plan.sample(&folder.files[at]),
             Self::Array(array) => array.sample(at),
+            Self::Pixels(pixels) => pixels.sample(at),
+            Self::Table(table) => table.sample(at),
         }
     }
 
@@ -139,6 +154,8 @@ impl Column {
         match self {
             Self::Images(folder, _) => folder.files[at].display().to_string(),
             Self::Array(array) => array.origin(at),
+            Self::Pixels(pixels) => pixels.origin(at),
+            Self::Table(table) => table.origin(at),
         }
     }
 }
@@ -162,14 +179,16 @@ impl Binding<'_> {
         let place = arg.path.display().to_string();
         let kind = Kind::of(&arg.path)?;
         if arg.input.as_deref() == Some(LABELS) && self.position(LABELS).is_none() {
-            let (place, store) = match kind {
-                Kind::Npy => (place, Store::open(&arg.path)?),
+            let labels = match kind {
+                Kind::Npy => Array::npy(&arg.path)?,
                 Kind::Npz => Self::only_array(Npz::open(&arg.path)?, LABELS, &place)?,
-                Kind::Folder | Kind::Image => {
-                    return Err(Error::data(format!("{place}: labels are an array of integers, in .npy or .npz")));
+                Kind::Idx => idx::open(&arg.path)?,
+                Kind::IdxPair(Pair { labels: Some(labels), .. }) => idx::open(&labels)?,
+                Kind::Folder | Kind::Image | Kind::Table | Kind::IdxPair(_) => {
+                    return Err(Error::data(format!("{place}: labels are an array of integers, in .npy, .npz or IDX")));
                 }
             };
-            return self.put_labels(&place, &store);
+            return self.put_labels(&labels);
         }
         if kind == Kind::Npz && arg.input.is_none() {
             return self.bind_archive(Npz::open(&arg.path)?, &place);
@@ -179,10 +198,22 @@ impl Binding<'_> {
         let column = match kind {
             Kind::Folder => self.images(Folder::open(&arg.path)?, input)?,
             Kind::Image => self.images(Folder::of_one(&arg.path), input)?,
-            Kind::Npy => Column::Array(Box::new(ArrayColumn::new(place, Store::open(&arg.path)?, input)?)),
-            Kind::Npz => {
-                let (place, store) = Self::only_array(Npz::open(&arg.path)?, &input.name, &place)?;
-                Column::Array(Box::new(ArrayColumn::new(place, store, input)?))
+            Kind::Npy => Column::array(Array::npy(&arg.path)?, input)?,
+            Kind::Npz => Column::array(Self::only_array(Npz::open(&arg.path)?, &input.name, &place)?, input)?,
+            Kind::Table => {
+                let (table, labels) = TableColumn::open(&arg.path, input)?;
+                if let Some(labels) = labels {
+                    self.take_labels(&place, labels)?;
+                }
+                Column::Table(Box::new(table))
+            }
+            Kind::Idx => self.idx(idx::open(&arg.path)?, input)?,
+            Kind::IdxPair(pair) => {
+                if let Some(labels) = &pair.labels {
+                    let labels = idx::open(labels)?;
+                    self.named_labels.get_or_insert((labels.place.clone(), labels.integers()?));
+                }
+                self.idx(idx::open(&pair.images)?, input)?
             }
         };
         self.put(index, column)
@@ -198,12 +229,11 @@ impl Binding<'_> {
             let inside = format!("{place}[{name}]");
             let index = if first == Some(i) { Some(0) } else { self.position(name) };
             if let Some(index) = index {
-                let column = ArrayColumn::new(inside, archive.store(i)?, &self.inputs[index])?;
-                self.put(index, Column::Array(Box::new(column)))?;
+                let column = Column::array(Array::npy_in(inside, archive.store(i)?)?, &self.inputs[index])?;
+                self.put(index, column)?;
                 bound = true;
             } else if name == LABELS {
-                let store = archive.store(i)?;
-                self.put_labels(&inside, &store)?;
+                self.put_labels(&Array::npy_in(inside, archive.store(i)?)?)?;
             } else {
                 self.notes.push(format!("{inside} is the name of no input and is passed over"));
             }
@@ -219,14 +249,14 @@ impl Binding<'_> {
     }
 
     /// The array of that name, or the only one that is no labels.
-    fn only_array(mut archive: Npz, name: &str, place: &str) -> Result<(String, Store)> {
+    fn only_array(mut archive: Npz, name: &str, place: &str) -> Result<Array> {
         let names = archive.names();
         let mut others = names.iter().enumerate().filter(|(_, n)| *n != LABELS).map(|(i, _)| i);
         let index = names.iter().position(|n| n == name).or_else(|| others.next().filter(|_| others.next().is_none()));
         let Some(index) = index else {
             return Err(Error::data(format!("{place} holds the arrays {}, none of them is named '{name}'", names.join(", "))));
         };
-        Ok((format!("{place}[{}]", names[index]), archive.store(index)?))
+        Array::npy_in(format!("{place}[{}]", names[index]), archive.store(index)?)
     }
 
     fn images(&mut self, mut folder: Folder, input: &InputSpec) -> Result<Column> {
@@ -236,6 +266,14 @@ impl Binding<'_> {
             self.named_labels.get_or_insert((format!("the images for input '{}'", input.name), labels));
         }
         Ok(Column::Images(folder, Box::new(plan)))
+    }
+
+    /// Grey images are made as image files are; other arrays are used as they are.
+    fn idx(&self, array: Array, input: &InputSpec) -> Result<Column> {
+        if PixelColumn::takes(&array) {
+            return Ok(Column::Pixels(Box::new(PixelColumn::new(array, self.preprocess, input)?)));
+        }
+        Column::array(array, input)
     }
 
     fn position(&self, name: &str) -> Option<usize> {
@@ -261,11 +299,15 @@ impl Binding<'_> {
         }
     }
 
-    fn put_labels(&mut self, place: &str, store: &Store) -> Result<()> {
+    fn put_labels(&mut self, labels: &Array) -> Result<()> {
+        self.take_labels(&labels.place, labels.integers()?)
+    }
+
+    fn take_labels(&mut self, place: &str, labels: Vec<i64>) -> Result<()> {
         if let Some((other, _)) = &self.labels {
             return Err(Error::data(format!("labels come from {other} and from {place}; leave one of them out")));
         }
-        self.labels = Some((place.to_owned(), integers(place, store)?));
+        self.labels = Some((place.to_owned(), labels));
         Ok(())
     }
 
@@ -297,7 +339,7 @@ impl Binding<'_> {
                 self.notes.extend(array.note());
             }
         }
-        if *self.preprocess != Preprocess::default() && columns.iter().all(|(_, c)| matches!(c, Column::Array(_))) {
+        if *self.preprocess != Preprocess::default() && columns.iter().all(|(_, c)| matches!(c, Column::Array(_) | Column::Table(_))) {
             self.notes.push("preprocessing applies to images; these arrays are used as they are".into());
         }
         let picks = Picks::new(total, options.limit, options.shard)?;
@@ -313,7 +355,7 @@ mod tests {
     use zip::CompressionMethod::{Deflated, Stored};
 
     use super::*;
-    use crate::data::testing::{npy, npy_f32, npz, write_image};
+    use crate::data::testing::{gzip, idx, npy, npy_f32, npz, write_image};
 
     fn input(name: &str, dtype: DType, dims: &[usize]) -> InputSpec {
         InputSpec::new(name, dtype, dims.iter().map(|&d| (d > 0).then_some(d)).collect::<Vec<_>>())
@@ -334,6 +376,18 @@ mod tests {
         write("cut.npy", &x[..x.len() - 1]);
         write("pickle.npy", b"\x80\x04\x95cos\nsystem");
         write("data.txt", b"1 2 3");
+        write("x.csv", b"a,label,b\n0,7,1\n2,8,3\n4,9,5\n");
+        write("no-label.csv", b"0,1\n2,3\n4,5\n");
+        for name in ["mnist", "one"] {
+            std::fs::create_dir(at(name)).unwrap();
+        }
+        let images = idx(0x08, &[3, 1, 2], &[0, 1, 2, 3, 51, 255]);
+        write("mnist/train-images-idx3-ubyte", &images);
+        write("mnist/train-labels-idx1-ubyte.gz", &gzip(&idx(0x08, &[3], &[7, 8, 9])));
+        write("mnist/t10k-images.idx3-ubyte.gz", &gzip(&images));
+        write("mnist/t10k-labels.idx1-ubyte", &idx(0x08, &[2], &[7, 8]));
+        write("one/train-images-idx3-ubyte.gz", &gzip(&images));
+        write("floats.idx", &idx(0x0d, &[1, 2], &[0x3f, 0x80, 0, 0, 0x40, 0, 0, 0]));
         write("stored.npz", &npz(Stored, &[("x", &x), ("y", &y)]));
         write("deflated.npz", &npz(Deflated, &[("x", &x), ("y", &y), ("extra", &x)]));
         write("two.npz", &npz(Deflated, &[("ids", &ids), ("mask", &x)]));
@@ -393,6 +447,14 @@ mod tests {
             (&["two.npz"], both(), 3, &[4.0, 5.0], None),
             (&["mask=x.npy", "ids=two.npz"], both(), 3, &[4.0, 5.0], None),
             (&["two.npz", "labels.npz"], both(), 3, &[4.0, 5.0], Some(9)),
+            (&["x.csv"], pairs(), 3, &[4.0, 5.0], Some(9)),
+            (&["in=no-label.csv", "y=y.npy"], pairs(), 3, &[4.0, 5.0], Some(9)),
+            (&["mnist/train"], pairs(), 3, &[0.2, 1.0], Some(9)),
+            (&["mnist/train"], vec![input("in", DType::F32, &[0, 1, 2, 1])], 3, &[0.2, 1.0], Some(9)),
+            (&["one"], pairs(), 3, &[0.2, 1.0], None),
+            (&["mnist/train-images-idx3-ubyte", "y=mnist/train"], pairs(), 3, &[0.2, 1.0], Some(9)),
+            (&["x.npy", "y=mnist/train-labels-idx1-ubyte.gz"], pairs(), 3, &[4.0, 5.0], Some(9)),
+            (&["floats.idx"], pairs(), 1, &[1.0, 2.0], None),
             (&["images"], image(), 3, &[0.0, 0.0, 7.0 / 255.0], None),
             (&["images/1.png"], image(), 1, &[0.0, 0.0, 7.0 / 255.0], None),
             (&["labelled"], image(), 2, &[0.0, 0.0, 7.0 / 255.0], Some(6)),
@@ -447,6 +509,14 @@ mod tests {
             (&["damaged.npz"], &one, "damaged.npz[x]"),
             (&["flipped.npz"], &one, "flipped.npz[x]"),
             (&["images"], &one, "does not take images"),
+            (&["mnist"], &one, "holds several sets; give one of"),
+            (&["mnist/t10k"], &one, "t10k-labels.idx1-ubyte holds 2 labels for 3 samples"),
+            (&["mnist/train"], &two, "say which of them"),
+            (&["mnist/train"], &image, "the images are [1, 2] (height, width) and grey"),
+            (&["x.npy", "y=one"], &one, "labels are an array"),
+            (&["x.npy", "y=x.csv"], &one, "labels are an array"),
+            (&["x.csv", "y=y.npy"], &one, "labels come from"),
+            (&["mask=x.csv"], &two, "input 'ids' (i64 [?,1]) is given no data"),
             (&["images"], &image, "the image is 5x4 (width x height), input 'in' [?,5,5,3] takes 5x5; add --resize 5x5 to change"),
             (&["images"], &image, "or --resize 5 --crop 5"),
             (&["mixed"], &wide, "1.png: the image is 6x4"),

@@ -34,6 +34,19 @@ pub(super) fn npz(method: CompressionMethod, members: &[(&str, &[u8])]) -> Vec<u
     writer.finish().unwrap().into_inner()
 }
 
+/// An IDX file of that type code, shape and elements.
+pub(super) fn idx(code: u8, shape: &[usize], elements: &[u8]) -> Vec<u8> {
+    let sizes: Vec<u8> = shape.iter().flat_map(|&d| (d as u32).to_be_bytes()).collect();
+    [&[0, 0, code, u8::try_from(shape.len()).unwrap()], &sizes[..], elements].concat()
+}
+
+/// The bytes, gzipped.
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    writer.write_all(bytes).unwrap();
+    writer.finish().unwrap()
+}
+
 /// Writes an RGB image whose pixel at x, y is `(x, y, 7)`; the name decides the format.
 pub(super) fn write_image(path: &Path, width: u32, height: u32) {
     image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 7])).save(path).unwrap();

@@ -2,17 +2,37 @@
 
 use fewbit_train::{Error, ErrorKind, Example, Examples, Result};
 
-use crate::data::DataSource;
+use fewbit_tensor::Tensor;
+
+use crate::data::{Augmentation, DataSource, Layout};
 
 /// A data source to learn from.
 pub struct TrainingData<'a> {
     source: &'a DataSource,
+    augmentation: Augmentation,
 }
 
 impl<'a> TrainingData<'a> {
     /// The samples as they are.
     pub fn new(source: &'a DataSource) -> Self {
-        Self { source }
+        Self { source, augmentation: Augmentation::default() }
+    }
+
+    /// The samples changed at random, whenever they are taken anew.
+    #[must_use]
+    pub fn augmented(self, augmentation: Augmentation) -> Self {
+        Self { augmentation, ..self }
+    }
+
+    /// An input as it is, or changed at random if it is an image.
+    fn input(&self, tensor: &Tensor, seed: u64) -> crate::Result<Vec<f32>> {
+        if self.augmentation.is_none() {
+            return Ok(tensor.to_f32().into_owned());
+        }
+        // Images have few channels, which stand first or last.
+        let last = matches!(tensor.shape(), [_, first, .., last] if last < first);
+        let layout = if last { Layout::ChannelsLast } else { Layout::ChannelsFirst };
+        Ok(self.augmentation.apply(tensor, layout, seed)?.to_f32().into_owned())
     }
 }
 
@@ -21,7 +41,7 @@ impl Examples for TrainingData<'_> {
         self.source.len()
     }
 
-    fn get(&self, index: usize, _seed: u64) -> Result<Example> {
+    fn get(&self, index: usize, seed: u64) -> Result<Example> {
         let fail = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Data, e.to_string());
         let sample = self.source.sample(index).map_err(|e| fail(&e))?;
         let class = match sample.label {
@@ -31,7 +51,7 @@ impl Examples for TrainingData<'_> {
                 Some(class.map_err(|_| fail(&format!("{}: label {label} is no class", sample.origin)))?)
             }
         };
-        let inputs = sample.inputs.iter().map(|(_, tensor)| tensor.to_f32().into_owned()).collect();
-        Ok(Example { inputs, class })
+        let inputs = sample.inputs.iter().map(|(_, tensor)| self.input(tensor, seed)).collect::<crate::Result<_>>();
+        Ok(Example { inputs: inputs.map_err(|e| fail(&format!("{}: {e}", sample.origin)))?, class })
     }
 }
