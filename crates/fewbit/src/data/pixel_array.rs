@@ -129,7 +129,7 @@ mod tests {
     fn column(code: u8, shape: &[usize], dtype: DType, dims: &[usize], toml: &str) -> Result<PixelColumn> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("images.idx");
-        std::fs::write(&path, idx_bytes(code, shape, &(0..shape.iter().product::<usize>() as u8).collect::<Vec<_>>())).unwrap();
+        std::fs::write(&path, idx_bytes(code, shape, &(0..shape.iter().product()).map(|i: usize| i as u8).collect::<Vec<_>>())).unwrap();
         let dims: Vec<_> = dims.iter().map(|&d| (d > 0).then_some(d)).collect();
         PixelColumn::new(idx::open(&path)?, &Preprocess::from_toml(toml).unwrap(), &InputSpec::new("x", dtype, dims))
     }
