@@ -1,6 +1,6 @@
 //! The loop: batches, loss, gradients, steps; phases of a quantization-aware training; validation.
 //!
-//! In: a [`Network`], [`Examples`], [`Settings`]. Out: the network with other numbers, and a [`History`]. What is validated, and how, is
+//! In: a [`Network`], [`Examples`], [`Settings`]. Out: the network with other numbers, and its history, an [`EpochRecord`] each. What is validated, and how, is
 //! the caller's function, so that it can be the exported integer network itself.
 //!
 //! A training is a function of its settings: sample order and augmentation follow from the seed, the epoch and the sample's number,

@@ -5,7 +5,7 @@
 //!
 //! - Activations are floats; integers that a network is fed, such as indices of embeddings, are held as floats too, exact to 2²⁴.
 //!   What depends on shapes alone is computed when the program is made.
-//! - A step's [`Function`] says which of its inputs and outputs the backward pass reads; everything else is let go as soon as its
+//! - A step's function says which of its inputs and outputs the backward pass reads; everything else is let go as soon as its
 //!   last reader has run. A memory limit lets go of more: only what crosses the border of a segment is kept, and each segment is
 //!   computed again before its backward pass (Chen et al., "Training deep nets with sublinear memory cost", 2016).
 //! - All sums are cut by sizes alone: the same bits at any number of threads.
