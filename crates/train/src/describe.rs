@@ -39,7 +39,7 @@ const MAX_LAYERS: usize = 10_000;
 /// If a line is not understood or does not fit what is before it; the error names the line.
 pub fn describe(text: &str, seed: u64) -> Result<Graph> {
     let mut builder = Builder {
-        graph: Graph::new("network"),
+        graph: Graph::new("net"),
         random: ChaCha8Rng::seed_from_u64(seed),
         value: None,
         shape: Vec::new(),

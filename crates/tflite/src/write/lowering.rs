@@ -152,7 +152,9 @@ impl<'g> Lowering<'g> {
             return Ok(*id);
         }
         let spec = Spec { dtype: data.dtype(), shape: Shape::fixed(data.shape()), quant: Some(quant) };
-        let id = self.tables.add(&self.graph.value(integers).name, spec, Some(data));
+        // The tensor stands for the reals themselves, so it has their name.
+        let name = self.graph.value(integers).name.as_str();
+        let id = self.tables.add(name.strip_suffix("_quantized").unwrap_or(name), spec, Some(data));
         self.quantized_constants.insert(key, id);
         Ok(id)
     }

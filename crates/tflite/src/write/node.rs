@@ -156,7 +156,7 @@ impl<'l, 'g> NodeWriter<'l, 'g> {
 
     fn own_name(&self, role: &str) -> String {
         let stem = self.last().outputs.first().map_or("", |v| self.graph().value(*v).name.as_str());
-        format!("{stem}/{role}")
+        format!("{}/{role}", stem.strip_suffix("_float").unwrap_or(stem))
     }
 
     /// A tensor between the operators that the node becomes.
