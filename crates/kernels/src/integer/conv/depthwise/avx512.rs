@@ -2,7 +2,10 @@
 //!
 //! Inputs are interleaved so that one `vpdpbusd` multiplies four taps of sixteen channels: for every column of the input, the rows of
 //! the kernel in fours. Interleaving goes within 128-bit lanes, whose order the packing of the results undoes: in the order of the
-//! sums, register `q` of a block has its channels `4q..4q + 4` of every sixteen. A tile of neighbouring pixels shares the columns.
+//! sums, register `q` of a block has its channels `4q..4q + 4` of every sixteen.
+//!
+//! Neighbouring pixels share columns. At a stride of one they go in tiles, half a block at a time. Windows of 3 × 3 that share few or
+//! none *roll* along a line, with three columns and all weights in registers.
 //!
 //! Fewer than 64 channels leave lanes empty. Where the pixels' channels fill a register without a rest, and windows have a stride of
 //! one, several pixels are *folded* into a block of 64 instead: theirs are the weights, repeated.
@@ -33,7 +36,7 @@ const QUARTER: usize = LANES / 4;
 const ROWS: usize = 4;
 
 /// Groups of rows, and columns of inputs, that tiles of several pixels take.
-const MOST_GROUPS: usize = 3;
+const MOST_GROUPS: usize = 2;
 const MOST_COLUMNS: usize = 19;
 
 /// Blocks that are done at a time, and their channels.
@@ -115,10 +118,8 @@ impl Weights {
 
     /// Whether several pixels fill a block.
     fn folds(&self, dims: &Conv2dDims) -> bool {
-        let [height, width] = dims.kernel;
-        let simple = width == 3 && (1..=MOST_GROUPS * ROWS).contains(&height) && dims.stride[1] == 1 && dims.dilation[1] == 1;
-        let ascends = dims.dilation[0] > 0 && dims.dilation[0] < ROOM;
-        simple && ascends && self.channels < LANES && LANES.is_multiple_of(self.channels) && dims.out_w * self.channels >= LANES
+        let simple = dims.kernel == [3, 3] && dims.stride[1] == 1 && dims.dilation[1] == 1 && (1..ROOM).contains(&dims.dilation[0]);
+        simple && self.channels < LANES && LANES.is_multiple_of(self.channels) && dims.out_w * self.channels >= LANES
     }
 
     /// Computes lines of outputs.
@@ -133,10 +134,10 @@ impl Weights {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match (job.dims.kernel, job.dims.stride[1], job.dims.dilation[1]) {
-                        ([1..=12, 3], 1, 1) => span.line::<3, 1>(&row, output),
-                        ([1..=12, 3], 2, 1) => span.line::<3, 2>(&row, output),
-                        ([1..=12, 5], 1, 1) => span.line::<5, 1>(&row, output),
-                        ([1..=12, 5], 2, 1) => span.line::<5, 2>(&row, output),
+                        ([3, 3], 1, 1) => span.line::<3, 1>(&row, output),
+                        ([3, 3], 2, 1) => span.rolled(&row, output),
+                        ([5, 5], 1, 1) => span.line::<5, 1>(&row, output),
+                        ([5, 5], 2, 1) => span.line::<5, 2>(&row, output),
                         _ => span.any(&row, output),
                     }
                 }
@@ -210,7 +211,7 @@ impl<'a> Span<'a> {
     }
 
     /// The blocks, with their taps and what they begin and end with.
-    fn blocks(&self) -> impl Iterator<Item = (&'a Block, &'a [Taps], &Ready)> {
+    fn blocks(&self) -> impl Iterator<Item = BlockOf<'_>> {
         // SAFETY: as many were written as there are blocks.
         let ready = unsafe { self.ready[..self.blocks.len()].assume_init_ref() };
         let per_block = 2 * self.weights.per_half;
@@ -245,27 +246,118 @@ impl<'a> Span<'a> {
     /// A line of folded pixels; `bytes` begins with the first kernel row's inputs.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn folded_line(&self, job: &Job, bytes: &[u8], pitch: usize, output: &mut [u8]) {
-        /// Registers of a tile, and the taps of a kernel row; no two registers share a column.
-        const P: usize = 4;
-        const KW: usize = 3;
-        let Conv2dDims { in_c, kernel: [height, _], dilation: [down, _], .. } = *job.dims;
+        let Conv2dDims { in_c, dilation: [down, _], .. } = *job.dims;
         let last = output.len() - LANES;
-        for at in (0..output.len()).step_by(P * LANES) {
-            // Those behind the end do what is done already.
-            let places: [usize; P] = std::array::from_fn(|p| (at + p * LANES).min(last));
-            let mut inputs: Inputs = [[[self.zeros.as_ptr(); ROWS]; MOST_COLUMNS]; MOST_GROUPS];
-            for i in 0..height {
-                let row = &bytes[i * down * pitch..];
-                for (p, place) in places.into_iter().enumerate() {
-                    let pixels = &row[place..][..LANES + (KW - 1) * in_c];
-                    for j in 0..KW {
-                        inputs[i / ROWS][p * KW + j][i % ROWS] = pixels[j * in_c..].as_ptr();
-                    }
-                }
-            }
-            // SAFETY: every input has the 64 bytes of a block, and so have the outputs.
-            unsafe { self.tile::<KW, KW, P>(&inputs, u64::MAX, output, places) };
+        let rows = [0, 1, 2].map(|i| bytes[i * down * pitch..][..last + 2 * in_c + LANES].as_ptr());
+        // The last block reaches back over what is done already.
+        let place = |p: usize| (p * LANES).min(last);
+        let inputs = |p: usize, j: usize| rows.map(|row| row.wrapping_add(place(p) + j * in_c));
+        let count = output.len().div_ceil(LANES);
+        for block in self.blocks() {
+            // SAFETY: every row has a block's bytes two pixels behind the last place.
+            unsafe { self.roll::<3>(block, u64::MAX, count, inputs, output, place) };
         }
+    }
+
+    /// A line of 3 × 3 windows at stride 2.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn rolled(&self, row: &Row, output: &mut [u8]) {
+        let Conv2dDims { in_c, in_w, out_w, .. } = *row.dims;
+        let (left, zeros) = (row.window.horizontal.at(0, 0), self.zeros.as_ptr());
+        let lines = [0, 1, 2].map(|i| row.line(i).map_or((zeros, 0), |line| (line.as_ptr().wrapping_add(self.first), in_c)));
+        for block in self.blocks() {
+            let at = block.0.first - self.first;
+            assert!(at + LANES <= self.len.max(LANES));
+            let inputs = |p: usize, j: usize| {
+                let x = left.wrapping_add(2 * p + j);
+                lines.map(|(line, step)| if x < in_w { line.wrapping_add(x * step + at) } else { zeros })
+            };
+            // SAFETY: the inputs are pixels of the span, of which the assertion compares the length, or as many zero points.
+            unsafe { self.roll::<2>(block, self.mask, out_w, inputs, output, |p| p * in_c + block.0.first) };
+        }
+    }
+
+    /// A block of `count` pixels, whose windows of 3 × 3 begin `S` columns from each other; from three on they share none.
+    ///
+    /// # Safety
+    /// `inputs(p, j)` are the three rows of column `j` of pixel `p`: each has the bytes of the mask.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn roll<const S: usize>(
+        &self,
+        block: BlockOf,
+        mask: u64,
+        count: usize,
+        inputs: impl Fn(usize, usize) -> [*const u8; 3],
+        output: &mut [u8],
+        place: impl Fn(usize) -> usize,
+    ) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if self.steps.is_plain() {
+                self.roll_pixels::<S, true>(block, mask, count, inputs, output, place);
+            } else {
+                self.roll_pixels::<S, false>(block, mask, count, inputs, output, place);
+            }
+        }
+    }
+
+    /// See [`roll`](Self::roll).
+    ///
+    /// # Safety
+    /// The same.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn roll_pixels<const S: usize, const PLAIN: bool>(
+        &self,
+        (_, taps, ready): BlockOf,
+        mask: u64,
+        count: usize,
+        inputs: impl Fn(usize, usize) -> [*const u8; 3],
+        output: &mut [u8],
+        place: impl Fn(usize) -> usize,
+    ) {
+        let mut weights = [[_mm512_setzero_si512(); 4]; 3];
+        for (j, weights) in weights.iter_mut().enumerate() {
+            let ([a, b], [c, d]) = (taps[j].load(), taps[3 + j].load());
+            *weights = [a, b, c, d];
+        }
+        let column = |p: usize, j: usize| {
+            // SAFETY: the caller promises the bytes.
+            let [a, b, c] = inputs(p, j).map(|row| unsafe { _mm512_maskz_loadu_epi8(mask, row.cast()) });
+            let rows = [a, b, c, _mm512_setzero_si512()];
+            let ([a, b], [c, d]) = (quads::<0>(rows), quads::<1>(rows));
+            [a, b, c, d]
+        };
+        // Column `c` is held in place `c % 3`.
+        let mut columns = [[_mm512_setzero_si512(); 4]; 3];
+        for (j, held) in columns.iter_mut().enumerate().take(3 - S) {
+            *held = column(0, j);
+        }
+        for first in (0..count).step_by(3) {
+            each!(k < 3, {
+                let p = first + k;
+                if p < count {
+                    for j in 3 - S..3 {
+                        columns[(k * S + j) % 3] = column(p, j);
+                    }
+                    let mut sums = ready.start;
+                    for j in 0..3 {
+                        for q in 0..4 {
+                            sums[q] = _mm512_dpbusd_epi32(sums[q], columns[(k * S + j) % 3][q], weights[j][q]);
+                        }
+                    }
+                    self.write::<PLAIN>(sums, ready, mask, &mut output[place(p)..]);
+                }
+            });
+        }
+    }
+
+    /// Requantizes and writes a block of a pixel.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    fn write<const PLAIN: bool>(&self, sums: [__m512i; 4], ready: &Ready, mask: u64, to: &mut [u8]) {
+        let step = |q: usize| self.steps.round::<PLAIN>(sums[q], ready.multipliers[q]);
+        let words = [self.steps.words::<PLAIN>([step(0), step(1)]), self.steps.words::<PLAIN>([step(2), step(3)])];
+        store(self.steps.bytes::<PLAIN>(words), mask, to);
     }
 
     /// A line of windows of `KW` columns at stride `S`, in tiles of as many pixels as waste few.
@@ -304,7 +396,7 @@ impl<'a> Span<'a> {
             }
             let places = std::array::from_fn(|p| (x + p) * in_c);
             // SAFETY: every input is a pixel.
-            unsafe { self.tile::<KW, S, P>(&inputs, self.mask, output, places) };
+            unsafe { self.tile::<KW, S, P>(&inputs, output, places) };
         }
     }
 
@@ -319,16 +411,10 @@ impl<'a> Span<'a> {
     /// All blocks of `P` pixels, whose outputs begin at `places`. Pixel `p` reads the columns from `p * S` on.
     ///
     /// # Safety
-    /// Every input has as many bytes as the span has channels, or as the mask of its only block.
+    /// Every input has as many bytes as the span has channels, or as many as the mask.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn tile<const KW: usize, const S: usize, const P: usize>(
-        &self,
-        inputs: &Inputs,
-        mask: u64,
-        output: &mut [u8],
-        places: [usize; P],
-    ) {
-        let mut tile = Tile { inputs, mask, output, places, words: [const { [const { MaybeUninit::uninit() }; P] }; BLOCKS] };
+    unsafe fn tile<const KW: usize, const S: usize, const P: usize>(&self, inputs: &Inputs, output: &mut [u8], places: [usize; P]) {
+        let mut tile = Tile { inputs, output, places, words: [const { [const { MaybeUninit::uninit() }; P] }; BLOCKS] };
         // One half of all blocks after the other: compiled together, they would not fit the registers.
         // SAFETY: as the caller promises; the first halves come first.
         unsafe {
@@ -362,7 +448,7 @@ impl<'a> Span<'a> {
                 }
                 each!(column < ((P - 1) * S + KW), {
                     // SAFETY: the caller promises the bytes of every input, the assertion compares them.
-                    let rows = inputs[column].map(|input| unsafe { _mm512_maskz_loadu_epi8(tile.mask, input.add(at).cast()) });
+                    let rows = inputs[column].map(|input| unsafe { _mm512_maskz_loadu_epi8(self.mask, input.add(at).cast()) });
                     let inputs = quads::<H>(rows);
                     for p in 0..P {
                         if column >= p * S && column < p * S + KW {
@@ -381,7 +467,7 @@ impl<'a> Span<'a> {
                 } else {
                     // SAFETY: the caller promises that the first halves were written.
                     let first = unsafe { words[p].assume_init() };
-                    store(self.steps.bytes::<PLAIN>([first, half]), tile.mask, &mut tile.output[tile.places[p] + block.first..]);
+                    store(self.steps.bytes::<PLAIN>([first, half]), self.mask, &mut tile.output[tile.places[p] + block.first..]);
                 }
             }
         }
@@ -412,18 +498,18 @@ impl<'a> Span<'a> {
                         }
                     }
                 }
-                let step = |q: usize| self.steps.round::<false>(sums[q], ready.multipliers[q]);
-                let words = [[0, 1], [2, 3]].map(|half| self.steps.words::<false>(half.map(step)));
-                store(self.steps.bytes::<false>(words), self.mask, &mut output[block.first..]);
+                self.write::<false>(sums, ready, self.mask, &mut output[block.first..]);
             }
         }
     }
 }
 
+/// A block, with its taps and what it begins and ends with.
+type BlockOf<'s> = (&'s Block, &'s [Taps], &'s Ready);
+
 /// Some pixels under way.
 struct Tile<'a, const P: usize> {
     inputs: &'a Inputs,
-    mask: u64,
     output: &'a mut [u8],
     /// Where the outputs of the pixels begin.
     places: [usize; P],
