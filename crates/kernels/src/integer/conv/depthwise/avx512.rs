@@ -4,8 +4,8 @@
 //! the kernel in fours. Interleaving goes within 128-bit lanes, whose order the packing of the results undoes: in the order of the
 //! sums, register `q` of a block has its channels `4q..4q + 4` of every sixteen.
 //!
-//! Neighbouring pixels share columns. At a stride of one they go in tiles, half a block at a time. Windows of 3 × 3 that share few or
-//! none *roll* along a line, with three columns and all weights in registers.
+//! Neighbouring pixels share columns. Windows of 3 × 3 *roll* along a line with three columns and all weights in registers; those of
+//! 5 × 5 go in tiles of several pixels, half a block at a time.
 //!
 //! Fewer than 64 channels leave lanes empty. Where the pixels' channels fill a register without a rest, and windows have a stride of
 //! one, several pixels are *folded* into a block of 64 instead: theirs are the weights, repeated.
@@ -134,8 +134,8 @@ impl Weights {
                 // SAFETY: the token proves the instructions.
                 unsafe {
                     match (job.dims.kernel, job.dims.stride[1], job.dims.dilation[1]) {
-                        ([3, 3], 1, 1) => span.line::<3, 1>(&row, output),
-                        ([3, 3], 2, 1) => span.rolled(&row, output),
+                        ([3, 3], 1, 1) => span.rolled::<1>(&row, output),
+                        ([3, 3], 2, 1) => span.rolled::<2>(&row, output),
                         ([5, 5], 1, 1) => span.line::<5, 1>(&row, output),
                         ([5, 5], 2, 1) => span.line::<5, 2>(&row, output),
                         _ => span.any(&row, output),
@@ -259,9 +259,9 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// A line of 3 × 3 windows at stride 2.
+    /// A line of 3 × 3 windows at stride `S`.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    fn rolled(&self, row: &Row, output: &mut [u8]) {
+    fn rolled<const S: usize>(&self, row: &Row, output: &mut [u8]) {
         let Conv2dDims { in_c, in_w, out_w, .. } = *row.dims;
         let (left, zeros) = (row.window.horizontal.at(0, 0), self.zeros.as_ptr());
         let lines = [0, 1, 2].map(|i| row.line(i).map_or((zeros, 0), |line| (line.as_ptr().wrapping_add(self.first), in_c)));
@@ -269,11 +269,11 @@ impl<'a> Span<'a> {
             let at = block.0.first - self.first;
             assert!(at + LANES <= self.len.max(LANES));
             let inputs = |p: usize, j: usize| {
-                let x = left.wrapping_add(2 * p + j);
+                let x = left.wrapping_add(S * p + j);
                 lines.map(|(line, step)| if x < in_w { line.wrapping_add(x * step + at) } else { zeros })
             };
             // SAFETY: the inputs are pixels of the span, of which the assertion compares the length, or as many zero points.
-            unsafe { self.roll::<2>(block, self.mask, out_w, inputs, output, |p| p * in_c + block.0.first) };
+            unsafe { self.roll::<S>(block, self.mask, out_w, inputs, output, |p| p * in_c + block.0.first) };
         }
     }
 
@@ -336,15 +336,17 @@ impl<'a> Span<'a> {
             each!(k < 3, {
                 let p = first + k;
                 if p < count {
-                    for j in 3 - S..3 {
-                        columns[(k * S + j) % 3] = column(p, j);
-                    }
+                    each!(j < 3, {
+                        if j >= 3 - S {
+                            columns[(k * S + j) % 3] = column(p, j);
+                        }
+                    });
                     let mut sums = ready.start;
-                    for j in 0..3 {
+                    each!(j < 3, {
                         for q in 0..4 {
                             sums[q] = _mm512_dpbusd_epi32(sums[q], columns[(k * S + j) % 3][q], weights[j][q]);
                         }
-                    }
+                    });
                     self.write::<PLAIN>(sums, ready, mask, &mut output[place(p)..]);
                 }
             });

@@ -268,8 +268,8 @@ fn mask(channels: usize) -> u64 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn sums<const V: usize, const H: usize>(start: &[__m512i; 4], rows: Rows, first: usize, weights: &[Weights]) -> [[__m512i; V]; H] {
-    // Few sums would wait for each other: they are taken twice, of every other quad.
-    let alone = V * H < 8;
+    // Eight sums would wait for each other: they are taken twice, of every other quad.
+    let alone = V * H <= 8;
     let pointers = hold::<u8, H>(rows.bytes.as_ptr().wrapping_add(first * rows.step), rows.step);
     let mut sums = [[_mm512_setzero_si512(); V]; H];
     for sums in &mut sums {
