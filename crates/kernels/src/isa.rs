@@ -13,13 +13,13 @@
 //! [`Isa::vectorize`], and an implementation of the vector type in `simd`.
 
 use crate::error::{Error, Result};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{avx2::Avx2, avx512::Avx512};
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 use crate::simd::neon::Neon;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 use crate::simd::wasm::Simd128;
-use crate::simd::{Kernel, Portable};
+use crate::simd::{Eight, FloatKernel, Kernel, Portable};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
 
 /// The instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -198,6 +198,16 @@ impl Isa {
             return kernel.run(simd);
         }
         kernel.run(Portable)
+    }
+
+    /// Runs `kernel` with this tier's widest vectors of floats.
+    #[inline(always)]
+    pub(crate) fn vectorize_floats<K: FloatKernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = self.avx512() {
+            return simd.vectorize(kernel);
+        }
+        self.vectorize(Eight(kernel))
     }
 }
 
