@@ -10,7 +10,7 @@
 //! once per tier; all tiers then perform the same operations in the same order and agree bit for bit.
 //!
 //! To add a tier: a variant of [`Tier`] and its name, its detection in [`Isa::supported`], its arms in [`Isa::run`] and
-//! [`Isa::vectorize`], and an implementation of the vector type in `simd`.
+//! [`Isa::vectorize`], or in [`Isa::vectorize_floats`] if it computes on floats alone, and an implementation of the vector type in `simd`.
 
 use crate::error::{Error, Result};
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
