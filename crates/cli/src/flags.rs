@@ -130,6 +130,9 @@ pub(crate) struct RecipeFlags {
     /// Narrows integer weights to 2 to 7 bits; integer kernels take them as bytes of a narrower range
     #[arg(long, value_name = "N")]
     weight_bits: Option<u8>,
+    /// Gives static activations 4 or 16 bits, for --target fewbit; inputs and scores keep 8
+    #[arg(long, value_name = "N")]
+    activation_bits: Option<u8>,
     /// How ranges follow from statistics: mse, minmax, percentile or entropy; a number may follow, as in percentile:99.9
     #[arg(long, value_parser = from_text::<RangeMethod>)]
     range: Option<RangeMethod>,
@@ -153,6 +156,9 @@ impl RecipeFlags {
         };
         if let Some(bits) = self.weight_bits {
             recipe.narrow_weights(bits).map_err(fail)?;
+        }
+        if let Some(bits) = self.activation_bits {
+            recipe.narrow_activations(bits).map_err(fail)?;
         }
         if let Some(range) = self.range {
             recipe.range = range;

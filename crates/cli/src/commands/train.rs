@@ -78,6 +78,9 @@ struct QuantizationFlags {
     /// Runtimes that the network is for: portable (all of them), ort-cpu, litert or fewbit
     #[arg(long, default_value = "portable")]
     target: String,
+    /// Gives channels that share a scale similar ranges before training [default: when distilling]
+    #[arg(long)]
+    equalize: Option<bool>,
     /// How scales of weights are found [default: last-value at 8 bits, lsq below]
     #[arg(long, value_enum)]
     weight_quantizer: Option<WeightFlag>,
@@ -252,11 +255,14 @@ fn train(a: &Arguments) -> Result<Outcome> {
     let validation = if a.validate.is_empty() { None } else { Some(open(&a.validate, None)?) };
     let chosen = |name: &str| a.optimization.train.as_ref().is_none_or(|r| r.is_match(name));
     // Few images say little about a batch's statistics: normalizations are folded and so frozen.
-    let start = if distill { Start::load(&a.model, &a.network.input_shape, false, a.run.seed)? } else { start };
+    let mut start = if distill { Start::load(&a.model, &a.network.input_shape, false, a.run.seed)? } else { start };
+    let calibration = open(&a.data, Some(a.samples.unwrap_or(CALIBRATION_SAMPLES).min(CALIBRATION_SAMPLES)))?;
+    if qat.is_some() && a.quantization.equalize.unwrap_or(distill) {
+        start.equalize(&calibration, a.network.threads(), &Stderr::new())?;
+    }
     let mut network = start.network(&chosen)?;
     let teacher = if distill { Some(network.clone()) } else { None };
     if let Some(preset) = qat {
-        let calibration = open(&a.data, Some(a.samples.unwrap_or(CALIBRATION_SAMPLES).min(CALIBRATION_SAMPLES)))?;
         quantize(a, &start, &mut network, preset, &calibration)?;
     }
     let settings = settings(a, distill, start.untrained);

@@ -84,6 +84,17 @@ impl Start {
         Ok(Network { file, notes })
     }
 
+    /// Gives channels that will share a scale similar ranges; the network computes the same. Batch normalizations must be folded.
+    ///
+    /// # Errors
+    /// If the data cannot be read or the network does not run.
+    pub fn equalize(&mut self, data: &DataSource, threads: usize, progress: &dyn Progress) -> Result<()> {
+        let mut float = self.float()?;
+        float.equalize(data, threads, progress)?;
+        self.file = float.file;
+        Ok(())
+    }
+
     /// Gives a network quantizers: by a plan, with ranges from the data.
     ///
     /// # Errors
