@@ -127,7 +127,8 @@ pub(crate) struct RecipeFlags {
     /// Runtimes that the network is for: portable (all of them), ort-cpu, litert or fewbit
     #[arg(long, default_value = "portable")]
     target: String,
-    /// Narrows integer weights to 2 to 7 bits; integer kernels take them as bytes of a narrower range
+    /// Narrows integer weights to 2 to 7 bits; integer kernels take them as bytes of a narrower range. Where they have 4 or
+    /// fewer, the first and the last layer keep 8
     #[arg(long, value_name = "N")]
     weight_bits: Option<u8>,
     /// Gives static activations 4 or 16 bits, for --target fewbit; inputs and scores keep 8

@@ -57,9 +57,10 @@ impl Network {
         QuantPlan::new(self.graph(), recipe, targets).map_err(|e| Error::network(format!("{}: {e}", self.file.path.display())))
     }
 
-    /// Gives channels that share a scale similar ranges, which it finds on all samples; the network computes the same.
-    pub fn equalize(&mut self, data: &DataSource, threads: usize, progress: &dyn Progress) -> Result<()> {
-        let equalization = Equalization::find(self.graph());
+    /// Gives channels that share a scale similar ranges, which it finds on all samples; the network computes the same. The recipe
+    /// says what it is for.
+    pub fn equalize(&mut self, recipe: &Recipe, data: &DataSource, threads: usize, progress: &dyn Progress) -> Result<()> {
+        let equalization = Equalization::find(self.graph(), recipe.base.weight().map_or(u8::MAX, |w| w.bits));
         let axes: BTreeMap<ValueId, usize> = equalization.values().collect();
         let taps: Vec<ValueId> = axes.keys().copied().collect();
         let executable = self.executable(Arithmetic::Float)?;

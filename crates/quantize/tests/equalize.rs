@@ -56,10 +56,12 @@ fn spread(reach: &Reach, graph: &Graph, name: &str) -> f32 {
 #[test]
 fn the_network_computes_the_same_with_channels_of_similar_ranges() {
     let graph: Graph = BLOCK.parse().unwrap();
-    let equalization = Equalization::find(&graph);
+    let equalization = Equalization::find(&graph, 8);
     let names: Vec<_> = equalization.values().map(|(v, axis)| (graph.value(v).name.as_str(), axis)).collect();
     assert_eq!(names, [("r", 1), ("g", 1), ("a", 1), ("h", 1), ("s", 1)]);
     let values: Vec<ValueId> = equalization.values().map(|v| v.0).collect();
+    let narrow: Vec<_> = Equalization::find(&graph, 4).values().map(|(v, _)| graph.value(v).name.as_str()).collect();
+    assert_eq!(narrow, ["r"], "narrow weights take no noise over");
     let (before, reach) = run(&graph, &values);
     let mut equal = graph.clone();
     equalization.apply(&mut equal, &reach).unwrap();
@@ -70,10 +72,8 @@ fn the_network_computes_the_same_with_channels_of_similar_ranges() {
     let spreads = |name: &str| [&reach, &reached].map(|reach| spread(reach, &graph, name));
     let [was, is] = spreads("r");
     assert!(was > 10.0 && is < 1.001, "{was} and {is}");
-    for name in ["g", "s"] {
-        let [was, is] = spreads(name);
-        assert!(is < was, "{name}: {was} and {is}");
-    }
+    let [was, is] = spreads("g");
+    assert!(is < was, "{was} and {is}");
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn what_others_read_or_compute_stays() {
         ),
     ] {
         let graph: Graph = BLOCK.replace(from, to).parse().unwrap();
-        assert_eq!(Equalization::find(&graph).values().count(), 0, "{to}");
+        assert_eq!(Equalization::find(&graph, 8).values().count(), 0, "{to}");
     }
     let graph: Graph = BLOCK.parse().unwrap();
-    let error = Equalization::find(&graph).apply(&mut graph.clone(), &Reach::default()).unwrap_err();
+    let error = Equalization::find(&graph, 8).apply(&mut graph.clone(), &Reach::default()).unwrap_err();
     assert!(error.to_string().contains("was not observed"), "{error}");
 }

@@ -105,7 +105,8 @@ fn narrow_activations_are_for_the_runtime_that_has_them_and_spare_the_interface(
     let (graph, narrow) = plan(RESIDUAL, &preset("static_wi2_ai4"), "fewbit");
     let text = narrow.text(&graph);
     for line in [
-        "Conv conv: integer, weight i2 symmetric per axis 0, to relu scale 1",
+        "Conv conv: integer, weight i8 symmetric per axis 0, to relu scale 1",
+        "Conv side: integer, weight i2 symmetric per axis 0, to side scale 2",
         "scale 0: i8 asymmetric per tensor, mse:1.6: x",
         "scale 1: i4 asymmetric per tensor, mse:1.6: relu",
         "scale 5: i8 asymmetric per tensor, minmax: scores",

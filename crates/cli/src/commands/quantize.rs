@@ -104,7 +104,7 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable(Arithmetic::Float)?) };
     let equalized = if let Some(float) = float.as_ref().filter(|_| a.equalize) {
         let data = job.open(float, &a.calibrate, a.samples)?;
-        job.network.equalize(&data, a.network.threads(), &job.progress)?;
+        job.network.equalize(&a.recipe.recipe(default)?, &data, a.network.threads(), &job.progress)?;
         Some(job.network.executable(Arithmetic::Float)?)
     } else {
         None

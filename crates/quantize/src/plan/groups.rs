@@ -74,7 +74,7 @@ impl Verdicts<'_> {
         match bits {
             // 16-bit activations are symmetric in every runtime that has them.
             Some(16) => QuantScheme { symmetric: true, ..QuantScheme::activation(16) },
-            // What goes in and the scores that come out keep 8 bits, as is the custom where activations are narrow (LSQ, PACT).
+            // What goes in and the scores that come out keep 8 bits where activations are narrow, as the first and last weights do.
             Some(bits) if !interface => QuantScheme::activation(bits),
             _ => QuantScheme::activation(8),
         }

@@ -363,6 +363,23 @@ fn what_moves() {
 }
 
 #[test]
+fn memory_does_not_grow_from_pass_to_pass() {
+    let (graph, parameters, bindings) = parse(
+        "input x: f32[4,3]\nconst w: f32[3,5] = random 1\ny = MatMul {} (x, w)\nz = Unary \"Relu\" (y)\noutput y\noutput z\n",
+    );
+    let program = Program::new(&graph, &parameters, &bindings, BatchStatistics::Running, &[]).unwrap();
+    let mut tape = Tape::new();
+    let mut pass = || {
+        tape.forward(Isa::best(), &program, &parameters, &[&numbers(1, 12)]).unwrap();
+        let seeds = vec![(program.output(0), numbers(2, 20)), (program.output(1), numbers(3, 20))];
+        tape.backward(Isa::best(), &program, &parameters, seeds).unwrap();
+        tape.free_buffers()
+    };
+    let first = pass();
+    assert_eq!((pass(), pass()), (first, first));
+}
+
+#[test]
 fn batch_normalization_by_running_and_by_batch_statistics() {
     let text = "const x: f32[4,3,2,5] = random 1\nconst s: f32[5] = random 2\nconst b: f32[5] = random 3\nconst cm: f32[5] = random 4\n\
                 const cv: f32[5] = [0.5, 1, 2, 1.5, 0.7]\n\
