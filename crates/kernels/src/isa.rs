@@ -13,13 +13,13 @@
 //! [`Isa::vectorize`], and an implementation of the vector type in `simd`.
 
 use crate::error::{Error, Result};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::avx2::Avx2;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 use crate::simd::neon::Neon;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 use crate::simd::wasm::Simd128;
 use crate::simd::{Kernel, Portable};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
 
 /// The instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,7 +31,7 @@ pub enum Tier {
     Avx2,
     /// Those and the dot products of bytes in 256-bit registers, encoded as AVX: Alder Lake, Zen 5.
     AvxVnni,
-    /// Those and the same dot products, encoded as AVX-512: Ice Lake, Zen 4.
+    /// AVX2 and FMA, and AVX-512 F, BW, DQ, VL and VNNI, whose registers have 512 bits: Cascade Lake, Ice Lake, Zen 4.
     Avx512Vnni,
     /// NEON on aarch64, in kernels laid out by hand: every processor of that architecture.
     Neon,
@@ -90,7 +90,11 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
             let avx = std::arch::is_x86_feature_detected!("avxvnni");
-            let avx512 = std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512vl");
+            let avx512 = std::arch::is_x86_feature_detected!("avx512f")
+                && std::arch::is_x86_feature_detected!("avx512bw")
+                && std::arch::is_x86_feature_detected!("avx512dq")
+                && std::arch::is_x86_feature_detected!("avx512vl")
+                && std::arch::is_x86_feature_detected!("avx512vnni");
             return match (avx, avx512) {
                 (false, false) => &[Self(Tier::Scalar), Self(Tier::Avx2)],
                 (true, false) => &[Self(Tier::Scalar), Self(Tier::Avx2), Self(Tier::AvxVnni)],
@@ -150,6 +154,14 @@ impl Isa {
     pub(crate) fn avx2(self) -> Option<Avx2> {
         // SAFETY: an `Isa` with such a tier is only made after detecting AVX2 and FMA.
         (self.0 >= Tier::Avx2).then(|| unsafe { Avx2::new() })
+    }
+
+    /// The token of AVX-512's own kernels, if this is that tier.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) fn avx512(self) -> Option<Avx512> {
+        // SAFETY: an `Isa` with this tier is only made after detecting all these features.
+        (self.0 == Tier::Avx512Vnni).then(|| unsafe { Avx512::new() })
     }
 
     /// The token of NEON's own kernels, if this tier has its instructions.

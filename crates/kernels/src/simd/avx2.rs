@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 };
 
 /// Proof that AVX2 and FMA may be executed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2(());
 
 impl Avx2 {
