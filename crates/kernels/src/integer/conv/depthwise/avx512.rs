@@ -205,7 +205,7 @@ impl<'a> Span<'a> {
             len: (weights.channels - first).min(SPAN),
             mask: u64::MAX >> LANES.saturating_sub(weights.channels),
             ready,
-            steps: WideSteps::new(job.requantize, job.requantize.multipliers),
+            steps: WideSteps::new(job.requantize, job.requantize.multipliers.iter().all(|&multiplier| multiplier < 1.0)),
             zeros: [job.input.zero_point; SPAN],
         }
     }
