@@ -114,7 +114,7 @@ fn narrow_activations_are_for_the_runtime_that_has_them_and_spare_the_interface(
         assert!(text.contains(line), "{text}");
     }
     let (graph, portable) = plan(RESIDUAL, &preset("static_wi4_ai4"), "portable");
-    assert!(portable.text(&graph).contains("Conv conv: float, ort-cpu has no kernel for it with 4-bit weights and 4-bit activations"));
+    assert!(portable.text(&graph).contains("Conv side: float, ort-cpu has no kernel for it with 4-bit weights and 4-bit activations"));
     let (graph, wide) = plan(RESIDUAL, &preset("static_wi8_ai16"), "fewbit");
     assert!(wide.text(&graph).contains("scale 0: i16 symmetric per tensor, mse:1.6: x"));
 }

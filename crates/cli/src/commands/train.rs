@@ -26,6 +26,8 @@ use crate::render;
 
 /// Samples that the first ranges of activations come from, at most.
 const CALIBRATION_SAMPLES: usize = 200;
+/// Weights of so many bits lie near the float ones, and small steps lead to the best of them; the next integer of narrower ones is far.
+const ROOMY_BITS: u8 = 8;
 /// Passes over data with labels, unless said otherwise.
 const EPOCHS: usize = 10;
 /// The part of a time budget that is planned with; the rest is for validation and export.
@@ -122,13 +124,13 @@ struct OptimizationFlags {
     /// Time to plan epochs for, as in 90s, 30m or 2h [default: 30m when quantizing]
     #[arg(long, value_parser = parse_duration, conflicts_with = "epochs")]
     budget: Option<Duration>,
-    /// Samples per step
-    #[arg(long, default_value_t = 32)]
-    batch: usize,
+    /// Samples per step [default: 32; 16 when distilling]
+    #[arg(long)]
+    batch: Option<usize>,
     /// Rule by which parameters follow gradients
     #[arg(long, value_enum, default_value_t = RuleFlag::Adamw)]
     optimizer: RuleFlag,
-    /// Learning rate [default: 0.001; 0.0001 when quantizing]
+    /// Learning rate [default: 0.001; 0.0001 when quantizing; 0.00005 when distilling to 8-bit weights, 0.002 to fewer bits]
     #[arg(long)]
     rate: Option<f32>,
     /// How the learning rate falls
@@ -269,7 +271,8 @@ fn train(a: &Arguments) -> Result<Outcome> {
     if let Some(recipe) = &recipe {
         quantize(a, &start, &mut network, recipe, &calibration)?;
     }
-    let settings = settings(a, distill, start.untrained);
+    let weight_bits = recipe.as_ref().map(|r| r.base.weight().map_or(u8::MAX, |w| w.bits));
+    let settings = settings(a, distill, start.untrained, weight_bits);
     let examples = TrainingData::new(&data).augmented(a.augment.clone());
     let mut trainer = Trainer::new(network, settings, teacher).map_err(|e| failed(a, &e))?;
     plan_epochs(a, &mut trainer, &examples)?;
@@ -332,19 +335,24 @@ fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Reci
     Ok(())
 }
 
-fn settings(a: &Arguments, distill: bool, untrained: bool) -> Settings {
+/// The settings of a training; `weight_bits` if it quantizes.
+fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u8>) -> Settings {
     let o = &a.optimization;
-    let qat = a.quantization.qat.is_some();
     Settings {
         epochs: o.epochs.unwrap_or(EPOCHS),
-        batch: o.batch,
+        batch: o.batch.unwrap_or(if distill { 16 } else { 32 }),
         rule: match o.optimizer {
             RuleFlag::Sgd => Rule::Sgd { momentum: o.momentum },
             RuleFlag::Adam => Rule::Adam,
             RuleFlag::Adamw => Rule::AdamW,
         },
         schedule: Schedule {
-            rate: o.rate.unwrap_or(if qat && !untrained { 1e-4 } else { 1e-3 }),
+            rate: o.rate.unwrap_or(match weight_bits {
+                Some(ROOMY_BITS..) if distill => 5e-5,
+                Some(_) if distill => 2e-3,
+                Some(_) if !untrained => 1e-4,
+                _ => 1e-3,
+            }),
             warm_up: o.warm_up,
             curve: match o.schedule {
                 CurveFlag::Constant => Curve::Constant,
@@ -366,7 +374,7 @@ fn settings(a: &Arguments, distill: bool, untrained: bool) -> Settings {
         momentum: 0.9,
         freeze_statistics: a.quantization.freeze_statistics.unwrap_or(if distill {
             0.0
-        } else if qat {
+        } else if weight_bits.is_some() {
             0.7
         } else {
             1.0
