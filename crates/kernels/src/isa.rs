@@ -13,13 +13,13 @@
 //! [`Isa::vectorize`], and an implementation of the vector type in `simd`.
 
 use crate::error::{Error, Result};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{avx2::Avx2, avx512::Avx512};
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 use crate::simd::neon::Neon;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 use crate::simd::wasm::Simd128;
 use crate::simd::{Kernel, Portable};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
 
 /// The instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +141,14 @@ impl Isa {
             #[target_feature(enable = "avx2,fma")]
             fn avx2<R>(body: impl FnOnce() -> R) -> R {
                 body()
+            }
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512<R>(body: impl FnOnce() -> R) -> R {
+                body()
+            }
+            if self.0 == Tier::Avx512Vnni {
+                // SAFETY: an `Isa` with this tier is only made after detecting all these features.
+                return unsafe { avx512(body) };
             }
             // SAFETY: an `Isa` with such a tier is only made after detecting AVX2 and FMA.
             return unsafe { avx2(body) };

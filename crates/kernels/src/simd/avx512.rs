@@ -17,3 +17,15 @@ impl Avx512 {
         Self(())
     }
 }
+
+/// Proof that AVX-512 VBMI, which permutes bytes across a register, may be executed too: Ice Lake, Zen 4, and not Cascade Lake.
+#[derive(Clone, Copy)]
+pub(crate) struct Vbmi(());
+
+impl Avx512 {
+    /// The token of VBMI, if this processor has it.
+    #[inline(always)]
+    pub(crate) fn vbmi(self) -> Option<Vbmi> {
+        std::arch::is_x86_feature_detected!("avx512vbmi").then_some(Vbmi(()))
+    }
+}
