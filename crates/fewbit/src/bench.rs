@@ -257,11 +257,11 @@ fn integer_rate(isa: Isa, dims: &Conv2dDims, bits: u32) -> Result<(&'static str,
     let values: Vec<i8> = (0..len).map(|i| ((bell(i) / 4).clamp(-127, 127) >> (8 - bits)) as i8).collect();
     let weights =
         Conv2dWeightsI8 { out_c: dims.out_c, in_c: dims.in_c, kernel: dims.kernel, groups: dims.groups, values: &values, bias: None };
-    let packed = PackedConv2dU8::new(&weights).map_err(|e| Error::network(e.to_string()))?;
+    let packed = PackedConv2dU8::new(isa, &weights).map_err(|e| Error::network(e.to_string()))?;
     let (input, mut output) = (vec![3_u8; dims.in_h * dims.in_w * dims.in_c], vec![0_u8; dims.out_h * dims.out_w * dims.out_c]);
     let requantize = Requantize { multipliers: &[1e-4], zero_point: 128, min: 0, max: 255 };
-    let run = || packed.run(isa, dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(&requantize, &mut output));
-    Ok((packed.kernel_name(isa), alone(|| fastest(dims.macs(), run))?))
+    let run = || packed.run(dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(&requantize, &mut output));
+    Ok((packed.kernel_name(), alone(|| fastest(dims.macs(), run))?))
 }
 
 fn float_peak(isa: Isa) -> Result<f64> {

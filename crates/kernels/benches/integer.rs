@@ -177,11 +177,11 @@ fn integer_of(bencher: Bencher, dims: &Conv2dDims) {
     let values: Vec<i8> = trained(out_c * in_c / groups * kernel[0] * kernel[1]);
     let (input, bias, multipliers) = (bytes(in_h * in_w * in_c), vec![1000; out_c], vec![1e-3; out_c]);
     let weights = Conv2dWeightsI8 { out_c, in_c, kernel, groups, values: &values, bias: Some(&bias) };
-    let (Ok(packed), mut output) = (PackedConv2dU8::new(&weights), vec![0; dims.out_h * dims.out_w * out_c]) else { return };
+    let (Ok(packed), mut output) = (PackedConv2dU8::new(Isa::best(), &weights), vec![0; dims.out_h * dims.out_w * out_c]) else { return };
     let requantize = Requantize { multipliers: &multipliers, zero_point: 0, min: 0, max: 255 };
     bencher.counter(ItemsCount::new(dims.macs())).bench_local(|| {
         let input = QuantizedU8 { values: black_box(&input), zero_point: 128 };
-        packed.run(Isa::best(), dims, input, Sink::U8(&requantize, &mut output))
+        packed.run(dims, input, Sink::U8(&requantize, &mut output))
     });
 }
 

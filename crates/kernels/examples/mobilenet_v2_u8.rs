@@ -69,7 +69,8 @@ fn conv(isa: Isa, class: &'static str, [size, in_c, out_c]: [usize; 3], [kernel,
     let integers: Vec<i8> = values.iter().map(|w| (w * 127.0) as i8).collect();
     let float = PackedConv2d::new(&Conv2dWeights { out_c, in_c, kernel: dims.kernel, groups, values: &values, bias: Some(&bias) })?;
     let bias = vec![1000; out_c];
-    let integer = PackedConv2dU8::new(&Conv2dWeightsI8 { out_c, in_c, kernel: dims.kernel, groups, values: &integers, bias: Some(&bias) })?;
+    let weights = Conv2dWeightsI8 { out_c, in_c, kernel: dims.kernel, groups, values: &integers, bias: Some(&bias) };
+    let integer = PackedConv2dU8::new(isa, &weights)?;
     let (input, mut output) = (random(size * size * in_c), vec![0.0; out * out * out_c]);
     let (input_u8, mut output_u8) = (bytes(input.len()), vec![0; output.len()]);
     let multipliers = vec![1e-3 / depth as f32; out_c];
@@ -81,7 +82,7 @@ fn conv(isa: Isa, class: &'static str, [size, in_c, out_c]: [usize; 3], [kernel,
         integer: Box::new(move || {
             let requantize = Requantize { multipliers: &multipliers, zero_point: 0, min: 0, max: 255 };
             let input = QuantizedU8 { values: &input_u8, zero_point: 128 };
-            timed(|| integer.run(isa, &dims, input, Sink::U8(&requantize, &mut output_u8)))
+            timed(|| integer.run(&dims, input, Sink::U8(&requantize, &mut output_u8)))
         }),
     })
 }

@@ -5,7 +5,7 @@
 
 use crate::Clamp;
 use crate::error::{Error, ErrorKind, Result, expect_len};
-use crate::simd::{Limits, Simd, WIDTH};
+use crate::simd::{Kernel, Limits, Simd, WIDTH};
 
 /// Quantized activations: the integer `q` stands for `scale * (q - zero_point)`, with a scale that kernels do not need.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -143,6 +143,27 @@ pub(super) trait Finish: Copy + Send + Sync {
 
     /// Writes `V` vectors of channels.
     fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[Self::Output; WIDTH]; V]);
+}
+
+/// The outputs of a few channels, whose sums lie in memory.
+pub(super) struct Few<'a, F: Finish> {
+    pub(super) finish: F,
+    /// The first channel; there are as many as outputs, at most a vector of them.
+    pub(super) first: usize,
+    pub(super) sums: &'a [i32; WIDTH],
+    pub(super) output: &'a mut [F::Output],
+}
+
+impl<F: Finish> Kernel for Few<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let factors = self.finish.factors::<1>(self.first, self.output.len());
+        let mut padded = [[F::Output::default(); WIDTH]; 1];
+        self.finish.finish(simd, [simd.load_sums(self.sums)], &factors, &mut padded);
+        self.output.copy_from_slice(&padded[0][..self.output.len()]);
+    }
 }
 
 /// Numbers per channel, of `V` vectors of channels; zero where channels end.

@@ -4,7 +4,7 @@
 //! [`Simd`](super::Simd) runs on AVX2's registers, and what is worth it has a kernel of its own in twice the width.
 
 /// Proof that AVX-512 F, BW, DQ, VL and VNNI may be executed, and with them AVX2 and FMA.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512(());
 
 impl Avx512 {

@@ -38,7 +38,7 @@ impl Program {
         let integers = match arithmetic {
             Arithmetic::Float => Integers::default(),
             Arithmetic::Integer | Arithmetic::Dynamic => {
-                Integers::new(&graph, &graph.topological_order()?, &graph.uses(), arithmetic == Arithmetic::Dynamic)?
+                Integers::new(isa, &graph, &graph.topological_order()?, &graph.uses(), arithmetic == Arithmetic::Dynamic)?
             }
         };
         let order = fold_constants(&mut graph, &integers)?;

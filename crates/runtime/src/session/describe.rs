@@ -74,7 +74,7 @@ impl Session {
         ScheduledStep {
             node: node.name.clone(),
             op: node.op.name().to_owned(),
-            kernel: step.kernel.name(self.program.isa),
+            kernel: step.kernel.name(),
             integer: matches!(step.kernel, Kernel::Integer(_)),
             inputs: step.inputs.iter().flatten().map(tensor).collect(),
             outputs: step.outputs.iter().map(tensor).collect(),

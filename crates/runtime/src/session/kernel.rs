@@ -92,9 +92,9 @@ impl<'a> Target<'a> {
 
 impl Kernel {
     /// The name under which a schedule lists it.
-    pub(super) fn name(&self, isa: Isa) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Integer(kernel) => kernel.name(isa),
+            Self::Integer(kernel) => kernel.name(),
             Self::Evaluate => "evaluate",
             Self::Alias => "alias",
             Self::Conv { .. } => "conv2d",

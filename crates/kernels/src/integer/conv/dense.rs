@@ -1,59 +1,55 @@
-//! Dense and grouped convolution: how the outputs are cut into blocks for [`super::tile`].
+//! Dense and grouped convolution: how the outputs are cut into pieces for the threads.
 //!
-//! The windows of a block are laid out in rows, unless they lie so in the input; then all panels of weights pass by.
+//! How a piece is computed depends on how the weights lie: in [`panels`](super::panels) or in [`strips`](super::strips).
 
-use super::gather::Gather;
-use super::panels::{Entries, Panel, Panels, QUAD};
-use super::scratch::Scratch;
-use super::tile::{Column, DoubleTiles, Rows, Tiles};
+use super::blocks::Blocks;
+use super::panels::Panels;
 use crate::error::Result;
 use crate::float::conv::window::Window;
 use crate::integer::Placement;
 use crate::integer::requantize::{Finish, QuantizedU8};
-use crate::simd::{Kernel, Simd, WIDTH};
+use crate::simd::WIDTH;
 use crate::threads::{for_each_chunk, threads_for};
 use crate::{Conv2dDims, Isa, Tier};
+use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use {
-    super::tile::row::{self, Row},
-    crate::simd::avx2::Avx2,
+    super::patches::Patches,
+    super::strips::{STRIP, Strips},
+    crate::simd::avx512::Avx512,
 };
 
 /// Packed weights of a dense or grouped convolution.
 #[derive(Clone, Debug)]
-pub(super) struct Dense {
-    weights: Panels,
+pub(super) enum Dense {
+    Panels(Panels),
+    #[cfg(target_arch = "x86_64")]
+    Strips(Avx512, Strips),
 }
 
-/// Elements of a block's rows, which lie on the stack and shall stay in the caches with the outputs.
-const BLOCK: usize = 16 * 1024;
-
-/// Bytes of weights that are read as often as one likes.
-const FEW: usize = 8 * 1024;
-
-/// Elements of the longest row that is multiplied by itself.
-#[cfg(target_arch = "x86_64")]
-const ROW: usize = 4 * 1024;
-
-/// Elements of the longest row that is laid out.
-const LONGEST: usize = 32 * 1024;
-
 impl Dense {
-    /// Packs `[groups * out_group, in_group, kernel height, kernel width]`.
+    /// Packs `weight(oc, ic, tap)` for a tier, with `oc` counted over all groups and `ic` within its group; taps are `rows` by `columns`.
     pub(super) fn pack(
+        isa: Isa,
         groups: usize,
-        [in_group, out_group]: [usize; 2],
-        kernel: [usize; 2],
-        values: &[i8],
+        channels: [usize; 2],
+        taps: [usize; 2],
         bias: Option<&[i32]>,
+        weight: impl Fn(usize, usize, usize) -> i8,
     ) -> Result<Self> {
-        let taps = kernel[0] * kernel[1];
-        let weights = Panels::pack(groups, [in_group, out_group], taps, bias, |oc, ic, tap| values[(oc * in_group + ic) * taps + tap])?;
-        Ok(Self { weights })
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx512) = isa.avx512() {
+            return Ok(Self::Strips(avx512, Strips::pack(groups, channels, taps, bias, weight)?));
+        }
+        Ok(Self::Panels(Panels::pack(isa, groups, channels, taps[0] * taps[1], bias, weight)?))
     }
 
     pub(super) fn kernel_name(&self, isa: Isa) -> &'static str {
-        let [fours, twos, ones, wide] = self.weights.counts;
+        let [fours, twos, ones, wide] = match self {
+            Self::Panels(panels) => panels.counts,
+            #[cfg(target_arch = "x86_64")]
+            Self::Strips(..) => return "dense, quads of bytes (vpdpbusd, 512 bits)",
+        };
         match isa.tier() {
             Tier::AvxVnni | Tier::Avx512Vnni => "dense, quads of bytes (vpdpbusd)",
             Tier::Avx2 if wide > fours + twos + ones => "dense, mostly pairs of 16 bits (vpmaddwd)",
@@ -73,10 +69,10 @@ impl Dense {
         let window = Window::of_convolution(dims);
         let pixels = dims.batch * dims.out_h * dims.out_w;
         let threads = threads_for(dims.macs());
-        let work = Work { weights: &self.weights, window: &window, groups: dims.groups, input, finish };
+        let work = Work { weights: self, window: &window, groups: dims.groups, input, finish };
         if pixels == 1 && dims.groups == 1 {
             // A single row: threads share the channels.
-            let channels = dims.out_c.div_ceil(threads).next_multiple_of(WIDTH);
+            let channels = dims.out_c.div_ceil(threads).next_multiple_of(self.cut());
             for_each_chunk(output, channels, dims.macs(), |i, output| {
                 let (channel, channels, placement) = (i * channels, output.len(), Placement::Consecutive(0));
                 work.run(isa, Piece { first: 0, pixels: 1, channel, channels, output, placement });
@@ -92,6 +88,15 @@ impl Dense {
             );
         });
     }
+
+    /// Output channels that can be computed apart are a multiple of this.
+    fn cut(&self) -> usize {
+        match self {
+            Self::Panels(_) => WIDTH,
+            #[cfg(target_arch = "x86_64")]
+            Self::Strips(..) => STRIP,
+        }
+    }
 }
 
 /// Pixels of a piece: two pieces per thread and whole tiles, for threads seldom run equally fast; of a few pixels one piece each, and as
@@ -105,7 +110,7 @@ fn share_of(pixels: usize, threads: usize) -> usize {
 
 /// What all pieces of the work share.
 pub(super) struct Work<'a, F> {
-    pub(super) weights: &'a Panels,
+    pub(super) weights: &'a Dense,
     pub(super) window: &'a Window,
     pub(super) groups: usize,
     pub(super) input: QuantizedU8<'a>,
@@ -128,169 +133,22 @@ pub(super) struct Piece<'a, T> {
 impl<F: Finish> Work<'_, F> {
     /// Computes a piece, with as much stack as it needs.
     pub(super) fn run(&self, isa: Isa, piece: Piece<F::Output>) {
-        let row = (QUAD * self.weights.quads).max(1);
-        #[cfg(target_arch = "x86_64")]
-        if let (Tier::Avx2, Some(avx2), 1, 1, ..=ROW) = (isa.tier(), isa.avx2(), piece.pixels, self.groups, row) {
-            // SAFETY: the token proves AVX2 and FMA.
-            return unsafe { self.row(avx2, piece) };
+        match self.weights {
+            Dense::Panels(panels) => Blocks { work: self, panels }.run(isa, piece),
+            #[cfg(target_arch = "x86_64")]
+            Dense::Strips(avx512, strips) => Patches { work: self, isa, avx512: *avx512, strips }.run(piece),
         }
-        let [fours, twos, ones, wide] = self.weights.counts;
-        let wide = isa.tier() == Tier::Avx2 && wide > 0;
-        let copied = self.gather(0).in_place(0).is_none();
-        // Of a mixed panel the rows of a tile are read in no order, so they should stay in the nearest cache.
-        let (grain, room) = match (wide, fours + twos + ones) {
-            (true, 0) => (6, BLOCK),
-            (true, _) => (8, BLOCK / 3),
-            (false, _) => (8, BLOCK),
-        };
-        // Where the weights stay in the first-level cache, more rows would only drive them out.
-        let most = if self.weights.bytes() <= FEW { 128 / grain * grain } else { BLOCK };
-        let height = (room / row / grain * grain).clamp(grain, most).min(LONGEST / row).min(piece.pixels);
-        match (height * row, wide) {
-            (0, _) => self.deep(isa, piece),
-            (_, false) if !copied => self.blocks::<0, 0>(isa, height, piece),
-            (..=BLOCK, false) => self.blocks::<BLOCK, 0>(isa, height, piece),
-            (..=BLOCK, true) if !copied => self.blocks::<0, { BLOCK / QUAD }>(isa, height, piece),
-            (..=BLOCK, true) => self.blocks::<BLOCK, { BLOCK / QUAD }>(isa, height, piece),
-            _ => self.blocks::<LONGEST, { LONGEST / QUAD }>(isa, height, piece),
-        }
-    }
-
-    /// A single row.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(never)]
-    #[target_feature(enable = "avx2,fma")]
-    fn row(&self, avx2: Avx2, mut piece: Piece<F::Output>) {
-        let (mut bytes, mut nibbles) = (Scratch::<[u8; QUAD], { ROW / QUAD }>::new(), Scratch::<_, { ROW / QUAD }>::new());
-        let bytes = bytes.take(self.weights.quads);
-        self.gather(0).run(piece.first, 1, bytes.as_flattened_mut());
-        let row = Row::new(bytes, nibbles.take(self.weights.quads));
-        for (panel, entries) in piece.panels(self.weights.group(0)) {
-            let (output, placement) = piece.outputs(0, panel.first);
-            let output = &mut output[placement.at(0)..][..panel.channels];
-            // SAFETY: the token proves the instructions; offsets are those of whole quads within a row.
-            unsafe { row::run(avx2, row, (panel, entries), self.input.zero_point, self.finish, output) };
-        }
-    }
-
-    /// Blocks of `height` rows, laid out in so many bytes and widened quads if they must be.
-    #[inline(never)]
-    fn blocks<const BYTES: usize, const QUADS: usize>(&self, isa: Isa, height: usize, mut piece: Piece<F::Output>) {
-        let (mut bytes, mut words) = (Scratch::<u8, BYTES>::new(), Scratch::<[u32; 2], QUADS>::new());
-        let (bytes, words) = (bytes.take(height * self.weights.quads * QUAD), words.take(height * self.weights.quads));
-        let double = isa.tier() == Tier::Avx2 && self.weights.quads <= DoubleTiles::<F>::MOST_QUADS;
-        for group in 0..self.groups {
-            let gather = self.gather(group);
-            for at in (0..piece.pixels).step_by(height) {
-                let count = height.min(piece.pixels - at);
-                let (bytes, step) = match gather.in_place(piece.first + at) {
-                    Some(rows) => rows,
-                    None => {
-                        isa.run(
-                            #[inline(always)]
-                            || gather.run(piece.first + at, count, bytes),
-                        );
-                        (&bytes[..], gather.row)
-                    }
-                };
-                if QUADS > 0 {
-                    isa.run(
-                        #[inline(always)]
-                        || widen(bytes, step, &mut words[..count * self.weights.quads], self.weights.quads),
-                    );
-                }
-                let rows = Rows { bytes, words, steps: [step, self.weights.quads], count };
-                let mut panels = piece.panels(self.weights.group(group)).peekable();
-                while let Some(first) = panels.next() {
-                    let second = panels.next_if(|(panel, _)| double && first.0.is_plain() && panel.is_plain());
-                    let (output, placement) = piece.outputs(at, first.0.first);
-                    let first = Column::new(first, self.input.zero_point);
-                    match second {
-                        Some(second) => {
-                            let columns = [first, Column::new(second, self.input.zero_point)];
-                            DoubleTiles { columns, finish: self.finish, rows, output, placement }.run(isa);
-                        }
-                        None => {
-                            let Column { panel, entries, start } = first;
-                            Tiles { panel, entries, start, finish: self.finish, rows, output, placement }.run(isa);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    pub(super) fn gather(&self, group: usize) -> Gather<'_> {
-        let Panels { in_group, quads, .. } = *self.weights;
-        let (input, zero_point) = (self.input.values, self.input.zero_point);
-        Gather { window: self.window, input, zero_point, channel: group * in_group, channels: in_group, row: QUAD * quads }
-    }
-
-    /// Windows that are too long to be laid out: one quad after another, and slowly.
-    #[inline(never)]
-    fn deep(&self, isa: Isa, mut piece: Piece<F::Output>) {
-        for group in 0..self.groups {
-            let gather = self.gather(group);
-            for pixel in 0..piece.pixels {
-                for (panel, entries) in piece.panels(self.weights.group(group)) {
-                    let mut sums = panel.start(self.input.zero_point);
-                    for (offset, weights) in entries.offsets.iter().zip(entries.weights) {
-                        let quad = std::array::from_fn(|k| gather.element(piece.first + pixel, *offset as usize + k));
-                        weights.accumulate(quad, &mut sums);
-                    }
-                    let (output, placement) = piece.outputs(pixel, panel.first);
-                    let output = &mut output[placement.at(0)..][..panel.channels];
-                    isa.vectorize(Last { finish: self.finish, panel, sums, output });
-                }
-            }
-        }
-    }
-}
-
-/// The last step of a deep window.
-struct Last<'a, F: Finish> {
-    finish: F,
-    panel: &'a Panel,
-    sums: [i32; WIDTH],
-    output: &'a mut [F::Output],
-}
-
-impl<F: Finish> Kernel for Last<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let factors = self.finish.factors::<1>(self.panel.first, self.panel.channels);
-        let mut padded = [[F::Output::default(); WIDTH]; 1];
-        self.finish.finish(simd, [simd.load_sums(&self.sums)], &factors, &mut padded);
-        self.output.copy_from_slice(&padded[0][..self.output.len()]);
-    }
-}
-
-/// Rows of quads of bytes as rows of pairs of words: the first with the third, the second with the fourth.
-#[inline(always)]
-fn widen(bytes: &[u8], step: usize, words: &mut [[u32; 2]], row: usize) {
-    let pairs = |quad: &[u8; QUAD]| {
-        let quad = u32::from_le_bytes(*quad);
-        [quad & 0x00ff_00ff, quad >> 8 & 0x00ff_00ff]
-    };
-    if step == row * QUAD {
-        return words.iter_mut().zip(bytes.as_chunks().0).for_each(|(words, quad)| *words = pairs(quad));
-    }
-    for (words, bytes) in words.chunks_exact_mut(row.max(1)).zip(bytes.chunks(step)) {
-        words.iter_mut().zip(bytes.as_chunks().0).for_each(|(words, quad)| *words = pairs(quad));
     }
 }
 
 impl<T> Piece<'_, T> {
-    /// Those of a group's panels that a piece computes.
-    fn panels<'a, I: Iterator<Item = (&'a Panel, Entries<'a>)>>(&self, panels: I) -> impl Iterator<Item = I::Item> + use<'a, T, I> {
-        let channels = self.channel..self.channel + self.channels;
-        panels.filter(move |(panel, _)| channels.contains(&panel.first))
+    /// The channels of a piece.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.channel..self.channel + self.channels
     }
 
     /// Where the outputs of a panel from pixel `at` on lie.
-    fn outputs(&mut self, at: usize, channel: usize) -> (&mut [T], Placement) {
+    pub(super) fn outputs(&mut self, at: usize, channel: usize) -> (&mut [T], Placement) {
         let column = channel - self.channel;
         match self.placement {
             Placement::Consecutive(step) => (&mut self.output[at * step + column..], self.placement),

@@ -15,6 +15,8 @@ pub(super) struct Gather<'a> {
     /// The first input channel, and their number.
     pub(super) channel: usize,
     pub(super) channels: usize,
+    /// Elements from one kernel row to the next within a row; more than there are where these are padded.
+    pub(super) line: usize,
     /// Elements from one row to the next.
     pub(super) row: usize,
 }
@@ -37,7 +39,7 @@ impl<'a> Gather<'a> {
             let from = Strided { first: first * in_c + self.channel, step: in_c };
             return copy(self.input, from, rows, Strided { first: 0, step: self.row }, pixels, self.channels);
         }
-        let run = self.is_run().then_some(self.window.horizontal.count * self.channels);
+        let run = self.is_run().then_some(self.window.horizontal.count * self.channels).filter(|&run| run == self.line);
         let mut at = 0;
         while at < pixels {
             let (line, x) = ((first + at) / out_w, (first + at) % out_w);
@@ -99,7 +101,7 @@ impl<'a> Gather<'a> {
         let run = self.is_run();
         let inside = if run { covered(x, count, |x| horizontal.at(x, 0) < in_w && horizontal.at(x, width - 1) < in_w) } else { 0..0 };
         for i in 0..vertical.count {
-            let (y, to) = (vertical.at(line % out_h, i), i * width * self.channels);
+            let (y, to) = (vertical.at(line % out_h, i), i * self.line);
             if y >= in_h {
                 fill(rows, Strided { first: to, step: self.row }, count, width * self.channels, self.zero_point);
                 continue;
@@ -132,12 +134,13 @@ impl<'a> Gather<'a> {
     /// Element `i` of the row of an output; 0 behind its end.
     pub(super) fn element(&self, pixel: usize, i: usize) -> u8 {
         let Window { in_h, in_w, in_c, out_h, out_w, vertical, horizontal, .. } = *self.window;
+        let (row, i) = (i / self.line, i % self.line);
         let (tap, channel) = (i / self.channels, self.channel + i % self.channels);
-        if tap >= vertical.count * horizontal.count {
+        if row >= vertical.count || tap >= horizontal.count {
             return 0;
         }
         let line = pixel / out_w;
-        let (y, x) = (vertical.at(line % out_h, tap / horizontal.count), horizontal.at(pixel % out_w, tap % horizontal.count));
+        let (y, x) = (vertical.at(line % out_h, row), horizontal.at(pixel % out_w, tap));
         let inside = y < in_h && x < in_w;
         if inside { self.input[((line / out_h * in_h + y) * in_w + x) * in_c + channel] } else { self.zero_point }
     }

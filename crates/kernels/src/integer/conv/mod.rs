@@ -6,9 +6,11 @@
 //! |---|---|
 //! | `packed`, `transpose` | the public entries |
 //! | `band` | some rows of the outputs |
-//! | `dense` | how the outputs are cut into blocks |
+//! | `dense` | how the outputs are cut into pieces for threads |
+//! | `panels`, `blocks` | an order of the weights, and how pieces are computed with it |
+//! | `strips`, `patches` | the same for AVX-512 |
 //! | `gather` | the inputs of a block's windows, row by row |
-//! | `panels`, `tile` | the order of the weights, the inner kernel |
+//! | `tile` | the inner kernels |
 //! | `depthwise` | one channel at a time |
 //! | `scratch` | buffers on the stack |
 //! | `words` | 16-bit activations |
@@ -16,12 +18,17 @@
 //! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
 
 mod band;
+mod blocks;
 mod dense;
 mod depthwise;
 mod gather;
 mod packed;
 mod panels;
+#[cfg(target_arch = "x86_64")]
+mod patches;
 mod scratch;
+#[cfg(target_arch = "x86_64")]
+mod strips;
 #[cfg(test)]
 mod tests;
 mod tile;

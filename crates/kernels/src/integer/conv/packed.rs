@@ -31,6 +31,7 @@ pub struct PackedConv2dU8 {
     in_c: usize,
     kernel: [usize; 2],
     groups: usize,
+    isa: Isa,
     weights: Packed,
 }
 
@@ -42,11 +43,11 @@ enum Packed {
 }
 
 impl PackedConv2dU8 {
-    /// Packs `weights`; once per session.
+    /// Packs `weights` for a tier; once per session.
     ///
     /// # Errors
     /// If lengths disagree or channels do not divide into groups.
-    pub fn new(weights: &Conv2dWeightsI8) -> Result<Self> {
+    pub fn new(isa: Isa, weights: &Conv2dWeightsI8) -> Result<Self> {
         let Conv2dWeightsI8 { out_c, in_c, kernel, groups, values, bias } = *weights;
         if [groups, in_c, out_c].contains(&0) || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
             return Err(Error::dims(format!("convolution: {in_c} input and {out_c} output channels do not divide into {groups} groups")));
@@ -58,9 +59,11 @@ impl PackedConv2dU8 {
         let weights = if groups == in_c && in_c == out_c && groups > 1 {
             Packed::Depthwise(Depthwise::pack(in_c, kernel, values, bias))
         } else {
-            Packed::Dense(Dense::pack(groups, [in_c / groups, out_c / groups], kernel, values, bias)?)
+            let (in_group, taps) = (in_c / groups, kernel[0] * kernel[1]);
+            let weight = |oc: usize, ic: usize, tap: usize| values[(oc * in_group + ic) * taps + tap];
+            Packed::Dense(Dense::pack(isa, groups, [in_group, out_c / groups], kernel, bias, weight)?)
         };
-        Ok(Self { out_c, in_c, kernel, groups, weights })
+        Ok(Self { out_c, in_c, kernel, groups, isa, weights })
     }
 
     /// `sink = convolution(input - zero point) + bias` over `[batch, height, width, channels]`.
@@ -70,11 +73,11 @@ impl PackedConv2dU8 {
     ///
     /// # Errors
     /// If `dims` contradict the packed weights, a slice's length contradicts `dims`, or the sink's numbers are out of range.
-    pub fn run(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, sink: Sink) -> Result<()> {
+    pub fn run(&self, dims: &Conv2dDims, input: QuantizedU8, sink: Sink) -> Result<()> {
         self.check(dims)?;
         expect_len("convolution input", input.values.len(), dims.input_len()?)?;
         sink.check("convolution output", dims.out_c, dims.output_len()?)?;
-        sink.run(Run { packed: self, isa, dims, input });
+        sink.run(Run { packed: self, dims, input });
         Ok(())
     }
 
@@ -84,11 +87,11 @@ impl PackedConv2dU8 {
     ///
     /// # Errors
     /// As [`run`](Self::run), if there are several images, or if `input` lacks a row.
-    pub fn run_band(&self, isa: Isa, dims: &Conv2dDims, band: &Band, input: QuantizedU8, sink: Sink) -> Result<()> {
+    pub fn run_band(&self, dims: &Conv2dDims, band: &Band, input: QuantizedU8, sink: Sink) -> Result<()> {
         self.check(dims)?;
         let (dims, input) = band.cut(dims, input)?;
         sink.check("convolution output", dims.out_c, dims.output_len()?)?;
-        sink.run(Run { packed: self, isa, dims: &dims, input });
+        sink.run(Run { packed: self, dims: &dims, input });
         Ok(())
     }
 
@@ -100,11 +103,11 @@ impl PackedConv2dU8 {
         Ok(())
     }
 
-    /// The inner loop that `isa` runs these weights with, for reports.
-    pub fn kernel_name(&self, isa: Isa) -> &'static str {
+    /// The inner loop, for reports.
+    pub fn kernel_name(&self) -> &'static str {
         match &self.weights {
-            Packed::Dense(dense) => dense.kernel_name(isa),
-            Packed::Depthwise(_) => Depthwise::kernel_name(isa),
+            Packed::Dense(dense) => dense.kernel_name(self.isa),
+            Packed::Depthwise(_) => Depthwise::kernel_name(self.isa),
         }
     }
 }
@@ -112,7 +115,6 @@ impl PackedConv2dU8 {
 /// A checked call.
 struct Run<'a> {
     packed: &'a PackedConv2dU8,
-    isa: Isa,
     dims: &'a Conv2dDims,
     input: QuantizedU8<'a>,
 }
@@ -122,9 +124,10 @@ impl Into for Run<'_> {
         if output.is_empty() {
             return;
         }
+        let isa = self.packed.isa;
         match &self.packed.weights {
-            Packed::Dense(dense) => dense.run(self.isa, self.dims, self.input, finish, output),
-            Packed::Depthwise(depthwise) => depthwise.run(self.isa, self.dims, self.input, finish, output),
+            Packed::Dense(dense) => dense.run(isa, self.dims, self.input, finish, output),
+            Packed::Depthwise(depthwise) => depthwise.run(isa, self.dims, self.input, finish, output),
         }
     }
 }

@@ -14,6 +14,7 @@
 
 use crate::error::{Error, Result};
 use crate::simd::WIDTH;
+use crate::{Isa, Tier};
 
 /// Inputs of an entry.
 pub(super) const QUAD: usize = 4;
@@ -24,13 +25,19 @@ pub(super) const QUAD: usize = 4;
 pub(super) struct Weights(pub(super) [i8; QUAD * WIDTH]);
 
 impl Weights {
-    /// `sums[c] += inputs[k] * weight[c][k]`
+    /// See [`accumulate`].
     #[inline(always)]
     pub(super) fn accumulate(&self, inputs: [u8; QUAD], sums: &mut [i32; WIDTH]) {
-        for (sum, weights) in sums.iter_mut().zip(self.0.as_chunks::<QUAD>().0) {
-            for (input, weight) in inputs.into_iter().zip(weights) {
-                *sum = sum.wrapping_add(i32::from(input) * i32::from(*weight));
-            }
+        accumulate(&self.0, inputs, sums);
+    }
+}
+
+/// `sums[c] += inputs[k] * weights[c][k]`
+#[inline(always)]
+pub(super) fn accumulate(weights: &[i8], inputs: [u8; QUAD], sums: &mut [i32]) {
+    for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<QUAD>().0) {
+        for (input, weight) in inputs.into_iter().zip(weights) {
+            *sum = sum.wrapping_add(i32::from(input) * i32::from(*weight));
         }
     }
 }
@@ -122,6 +129,7 @@ pub(super) struct Entries<'a> {
 impl Panels {
     /// Packs `weight(oc, ic, tap)` with `oc` counted over all groups and `ic` within its group.
     pub(super) fn pack(
+        isa: Isa,
         groups: usize,
         [in_group, out_group]: [usize; 2],
         taps: usize,
@@ -145,8 +153,8 @@ impl Panels {
                 let panels: Vec<(usize, Vec<Quad>)> =
                     (pair..out_group).step_by(WIDTH).take(2).map(|first| (first, quads_of(first).collect())).collect();
                 let mut classes: Vec<[Vec<&Quad>; 4]> =
-                    panels.iter().map(|(_, quads)| if cfg!(target_arch = "x86_64") { classify(quads) } else { alike(quads) }).collect();
-                if classes.len() == 2 && cost(&classes[0]) + cost(&classes[1]) > cost_together(quads) {
+                    panels.iter().map(|(_, quads)| if isa.tier() == Tier::Avx2 { classify(quads) } else { alike(quads) }).collect();
+                if isa.tier() == Tier::Avx2 && classes.len() == 2 && cost(&classes[0]) + cost(&classes[1]) > cost_together(quads) {
                     classes = panels.iter().map(|(_, quads)| alike(quads)).collect();
                 }
                 for ((first, _), classes) in panels.iter().zip(&classes) {
@@ -304,7 +312,7 @@ mod tests {
 
     #[test]
     fn padding_is_zero() {
-        let packed = Panels::pack(2, [3, 9], 1, Some(&[5; 18]), |oc, ic, _| (oc * 3 + ic) as i8).unwrap();
+        let packed = Panels::pack(Isa::SCALAR, 2, [3, 9], 1, Some(&[5; 18]), |oc, ic, _| (oc * 3 + ic) as i8).unwrap();
         let (panel, entries) = packed.group(1).nth(1).unwrap();
         assert_eq!((panel.first, panel.channels, entries.offsets), (17, 1, &[0][..]));
         assert_eq!(panel.start(2)[..2], [5 - 2 * (51 + 52 + 53), 0]);

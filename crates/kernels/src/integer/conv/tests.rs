@@ -131,15 +131,9 @@ fn equals_the_oracle_bit_for_bit() {
             let input = QuantizedU8 { values: &input, zero_point: [0, 131, 255, 7, 128][i] };
             let bias = (i != 1).then_some(&bias[..]);
             let expect = sums(&dims, input, &values, bias);
-            let packed = PackedConv2dU8::new(&Conv2dWeightsI8 {
-                out_c: dims.out_c,
-                in_c: dims.in_c,
-                kernel: dims.kernel,
-                groups: dims.groups,
-                values: &values,
-                bias,
-            })
-            .unwrap();
+            let (kernel, groups) = (dims.kernel, dims.groups);
+            let weights = Conv2dWeightsI8 { out_c: dims.out_c, in_c: dims.in_c, kernel, groups, values: &values, bias };
+            let packed: Vec<_> = Isa::supported().iter().map(|&isa| PackedConv2dU8::new(isa, &weights).unwrap()).collect();
             let largest = expect.iter().map(|sum| sum.unsigned_abs()).max().unwrap().max(1);
             let multipliers: Vec<f32> = (0..dims.out_c).map(|c| (200.0 + c as f32) / largest as f32).collect();
             // Limits of their own, and those of a byte.
@@ -156,18 +150,18 @@ fn equals_the_oracle_bit_for_bit() {
             let floats: Vec<f32> =
                 (expect.iter().enumerate()).map(|(at, &sum)| (sum as f32 * 0.125 + offsets[at % dims.out_c]).clamp(-1e6, 1e4)).collect();
             at_thread_counts(|threads| {
-                for &isa in Isa::supported() {
-                    let context = format!("filling {i}, {} with {threads} threads, {case:?}", packed.kernel_name(isa));
+                for packed in &packed {
+                    let context = format!("filling {i}, {} with {threads} threads, {case:?}", packed.kernel_name());
                     let mut found = vec![0x5555_5555; out_len];
-                    packed.run(isa, &dims, input, Sink::I32(&mut found)).unwrap();
+                    packed.run(&dims, input, Sink::I32(&mut found)).unwrap();
                     assert_eq!(found.iter().zip(&expect).position(|(a, b)| a != b), None, "{context}");
                     for (requantize, quantized) in &requantized {
                         let mut found = vec![0x55; out_len];
-                        packed.run(isa, &dims, input, Sink::U8(requantize, &mut found)).unwrap();
+                        packed.run(&dims, input, Sink::U8(requantize, &mut found)).unwrap();
                         assert_eq!(found.iter().zip(quantized).position(|(a, b)| a != b), None, "{context}, {requantize:?}");
                     }
                     let mut found = vec![f32::NAN; out_len];
-                    packed.run(isa, &dims, input, Sink::F32(&dequantize, &mut found)).unwrap();
+                    packed.run(&dims, input, Sink::F32(&dequantize, &mut found)).unwrap();
                     assert_eq!(found.iter().zip(&floats).position(|(a, b)| a != b), None, "{context}, f32");
                 }
             });
@@ -184,12 +178,12 @@ fn bands_equal_the_whole() {
             bytes(2, dims.out_c * (dims.in_c / dims.groups) * dims.kernel[0] * dims.kernel[1]).iter().map(|&b| b as i8).collect();
         let (kernel, groups) = (dims.kernel, dims.groups);
         let weights = Conv2dWeightsI8 { out_c: dims.out_c, in_c: dims.in_c, kernel, groups, values: &values, bias: None };
-        let packed = PackedConv2dU8::new(&weights).unwrap();
         let input = bytes(1, dims.input_len().unwrap());
         let requantize = Requantize { multipliers: &[2e-4], zero_point: 60, min: 0, max: 255 };
         let mut expect = vec![0; dims.output_len().unwrap()];
         for &isa in Isa::supported() {
-            packed.run(isa, &dims, QuantizedU8 { values: &input, zero_point: 9 }, Sink::U8(&requantize, &mut expect)).unwrap();
+            let packed = PackedConv2dU8::new(isa, &weights).unwrap();
+            packed.run(&dims, QuantizedU8 { values: &input, zero_point: 9 }, Sink::U8(&requantize, &mut expect)).unwrap();
             for (height, more) in [(1, 0), (2, 1), (3, 100), (dims.out_h, 0)] {
                 for first in (0..dims.out_h).step_by(height) {
                     let rows = first..dims.out_h.min(first + height);
@@ -198,18 +192,18 @@ fn bands_equal_the_whole() {
                     let part = QuantizedU8 { values: &input[held.start * row..held.end * row], zero_point: 9 };
                     let band = Band { rows: rows.clone(), first_input: held.start };
                     let mut found = vec![0; rows.len() * out_row];
-                    packed.run_band(isa, &dims, &band, part, Sink::U8(&requantize, &mut found)).unwrap();
+                    packed.run_band(&dims, &band, part, Sink::U8(&requantize, &mut found)).unwrap();
                     assert_eq!(found, expect[rows.start * out_row..rows.end * out_row], "{}, {band:?} of {case:?}", isa.name());
                     for band in [
                         Band { first_input: held.start + more + 1, ..band.clone() },
                         Band { rows: rows.start..dims.out_h + 1, ..band.clone() },
                     ] {
                         let sink = Sink::U8(&requantize, &mut found);
-                        assert!(read.is_empty() || packed.run_band(isa, &dims, &band, part, sink).is_err(), "{band:?} of {case:?}");
+                        assert!(read.is_empty() || packed.run_band(&dims, &band, part, sink).is_err(), "{band:?} of {case:?}");
                     }
                     let Some((_, cut)) = part.values.split_last() else { continue };
                     let cut = QuantizedU8 { values: cut, ..part };
-                    assert!(read.is_empty() || packed.run_band(isa, &dims, &band, cut, Sink::U8(&requantize, &mut found)).is_err());
+                    assert!(read.is_empty() || packed.run_band(&dims, &band, cut, Sink::U8(&requantize, &mut found)).is_err());
                 }
             }
         }
@@ -264,24 +258,25 @@ fn transposed_equals_the_oracle_bit_for_bit() {
         let quantized: Vec<u8> = expect.iter().map(|&sum| ((sum as f32 * 3e-4).round_ties_even() + 9.0).clamp(0.0, 255.0) as u8).collect();
         let pads = [top, left];
         let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups, stride, dilation, pads, values: &values, bias: Some(&bias) };
-        let packed = PackedConvTranspose2dU8::new(&weights).unwrap();
         let requantize = Requantize { multipliers: &[3e-4], zero_point: 9, min: 0, max: 255 };
         at_thread_counts(|threads| {
             for &isa in Isa::supported() {
+                let packed = PackedConvTranspose2dU8::new(isa, &weights).unwrap();
                 let input = QuantizedU8 { values: &input, zero_point: 77 };
                 let mut found = vec![0x55; expect.len()];
-                packed.run(isa, &dims, input, Sink::I32(&mut found)).unwrap();
+                packed.run(&dims, input, Sink::I32(&mut found)).unwrap();
                 assert_eq!(found, expect, "{} with {threads} threads, {dims:?}", isa.name());
                 let mut found = vec![0x55; expect.len()];
-                packed.run(isa, &dims, input, Sink::U8(&requantize, &mut found)).unwrap();
+                packed.run(&dims, input, Sink::U8(&requantize, &mut found)).unwrap();
                 assert_eq!(found, quantized, "{} with {threads} threads, {dims:?}", isa.name());
             }
         });
-        assert!(PackedConvTranspose2dU8::new(&ConvTranspose2dWeightsI8 { stride: [0, 1], ..weights }).is_err());
-        assert!(PackedConvTranspose2dU8::new(&ConvTranspose2dWeightsI8 { stride: [1 << 20, 1 << 20], ..weights }).is_err());
+        assert!(PackedConvTranspose2dU8::new(Isa::best(), &ConvTranspose2dWeightsI8 { stride: [0, 1], ..weights }).is_err());
+        assert!(PackedConvTranspose2dU8::new(Isa::best(), &ConvTranspose2dWeightsI8 { stride: [1 << 20, 1 << 20], ..weights }).is_err());
         let other = Conv2dDims { pad_top: top + 1, ..dims };
         let quantized = QuantizedU8 { values: &input, zero_point: 77 };
-        assert!(packed.run(Isa::best(), &other, quantized, Sink::I32(&mut vec![0; expect.len()])).is_err());
+        let packed = PackedConvTranspose2dU8::new(Isa::best(), &weights).unwrap();
+        assert!(packed.run(&other, quantized, Sink::I32(&mut vec![0; expect.len()])).is_err());
     }
 }
 
@@ -358,17 +353,17 @@ fn channels_of_any_number() {
             let values: Vec<i8> = bytes(2, out_c * in_c / groups * kernel * kernel).iter().map(|&b| b as i8).collect();
             let input = QuantizedU8 { values: &input, zero_point: 200 };
             let expect = sums(&dims, input, &values, None);
-            let packed =
-                PackedConv2dU8::new(&Conv2dWeightsI8 { out_c, in_c, kernel: [kernel; 2], groups, values: &values, bias: None }).unwrap();
+            let weights = Conv2dWeightsI8 { out_c, in_c, kernel: [kernel; 2], groups, values: &values, bias: None };
             let requantize = Requantize { multipliers: &[2e-4], zero_point: 60, min: 0, max: 255 };
             let quantized: Vec<u8> =
                 expect.iter().map(|&sum| ((sum as f32 * 2e-4).round_ties_even() + 60.0).clamp(0.0, 255.0) as u8).collect();
             for &isa in Isa::supported() {
+                let packed = PackedConv2dU8::new(isa, &weights).unwrap();
                 let mut found = vec![0; expect.len()];
-                packed.run(isa, &dims, input, Sink::U8(&requantize, &mut found)).unwrap();
+                packed.run(&dims, input, Sink::U8(&requantize, &mut found)).unwrap();
                 assert_eq!(found, quantized, "{} {case:?}", isa.name());
                 let mut found = vec![0; expect.len()];
-                packed.run(isa, &dims, input, Sink::I32(&mut found)).unwrap();
+                packed.run(&dims, input, Sink::I32(&mut found)).unwrap();
                 assert_eq!(found, expect, "{} {case:?}", isa.name());
             }
         }
@@ -387,13 +382,13 @@ fn refuses() {
         ("too few weights", Conv2dWeightsI8 { values: &values[1..], ..weights }, ErrorKind::Length),
         ("too many biases", Conv2dWeightsI8 { bias: Some(&[0; 33]), ..weights }, ErrorKind::Length),
     ] {
-        assert_eq!(PackedConv2dU8::new(&weights).unwrap_err().kind(), kind, "{name}");
+        assert_eq!(PackedConv2dU8::new(Isa::best(), &weights).unwrap_err().kind(), kind, "{name}");
     }
-    let packed = PackedConv2dU8::new(&weights).unwrap();
+    let packed = PackedConv2dU8::new(Isa::best(), &weights).unwrap();
     let (input, mut output) = (bytes(2, good.input_len().unwrap()), vec![0; good.output_len().unwrap()]);
     let requantize = Requantize { multipliers: &[0.01], zero_point: 0, min: 0, max: 255 };
     let mut run = |dims: &Conv2dDims, requantize: &Requantize| {
-        packed.run(Isa::best(), dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(requantize, &mut output))
+        packed.run(dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(requantize, &mut output))
     };
     assert!(run(&good, &requantize).is_ok());
     for (name, dims, kind) in [

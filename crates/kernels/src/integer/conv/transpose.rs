@@ -3,8 +3,7 @@
 //! The outputs at one phase of the stride, every `stride`-th row and column, connect to the same taps: each phase is a
 //! dense convolution of stride 1 with weights of its own, whose outputs are written `stride` apart.
 
-use super::dense::{Piece, Work};
-use super::panels::Panels;
+use super::dense::{Dense, Piece, Work};
 use crate::error::{Error, Result, elements, expect_len};
 use crate::float::conv::window::Window;
 use crate::integer::Placement;
@@ -40,8 +39,9 @@ pub struct ConvTranspose2dWeightsI8<'a> {
 pub struct PackedConvTranspose2dU8 {
     /// With all sizes but the channels zero.
     dims: Conv2dDims,
+    isa: Isa,
     /// `[row][column]` of the stride.
-    phases: Vec<Panels>,
+    phases: Vec<Dense>,
 }
 
 /// Outputs per piece of work, at least: enough rows that tiles are full.
@@ -51,11 +51,11 @@ const BAND_PIXELS: usize = 192;
 const MOST_PHASES: usize = 1 << 12;
 
 impl PackedConvTranspose2dU8 {
-    /// Packs `weights`; once per session.
+    /// Packs `weights` for a tier; once per session.
     ///
     /// # Errors
     /// If lengths disagree, channels do not divide into groups, or a stride is zero or absurd.
-    pub fn new(weights: &ConvTranspose2dWeightsI8) -> Result<Self> {
+    pub fn new(isa: Isa, weights: &ConvTranspose2dWeightsI8) -> Result<Self> {
         let ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups, stride, dilation, pads, values, bias } = *weights;
         if [groups, in_c, out_c].contains(&0) || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
             return Err(Error::dims(format!(
@@ -77,12 +77,12 @@ impl PackedConvTranspose2dU8 {
         }
         let phase = |at: usize| {
             let Window { vertical, horizontal, width, .. } = Window::of_phase(&dims, [at / stride[1], at % stride[1]]);
-            Panels::pack(groups, [in_group, out_group], vertical.count * horizontal.count, bias, |oc, ic, tap| {
+            Dense::pack(isa, groups, [in_group, out_group], [vertical.count, horizontal.count], bias, |oc, ic, tap| {
                 let tap = vertical.kernel(tap / horizontal.count) * width + horizontal.kernel(tap % horizontal.count);
                 values[((oc / out_group * in_group + ic) * out_group + oc % out_group) * kernel[0] * kernel[1] + tap]
             })
         };
-        Ok(Self { dims, phases: (0..stride[0] * stride[1]).map(phase).collect::<Result<_>>()? })
+        Ok(Self { dims, isa, phases: (0..stride[0] * stride[1]).map(phase).collect::<Result<_>>()? })
     }
 
     /// `sink = transposed convolution(input - zero point) + bias` over `[batch, height, width, channels]`.
@@ -92,21 +92,21 @@ impl PackedConvTranspose2dU8 {
     ///
     /// # Errors
     /// If `dims` contradict the packed weights, a slice's length contradicts `dims`, or the sink's numbers are out of range.
-    pub fn run(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, sink: Sink) -> Result<()> {
+    pub fn run(&self, dims: &Conv2dDims, input: QuantizedU8, sink: Sink) -> Result<()> {
         dims.check()?;
         if self.dims != (Conv2dDims { batch: 0, in_h: 0, in_w: 0, out_h: 0, out_w: 0, ..*dims }) {
             return Err(Error::dims(format!("transposed convolution: {dims:?} contradict the packed weights")));
         }
         expect_len("transposed convolution input", input.values.len(), dims.input_len()?)?;
         sink.check("transposed convolution output", dims.out_c, dims.output_len()?)?;
-        sink.run(Run { phases: &self.phases, isa, dims, input });
+        sink.run(Run { phases: &self.phases, isa: self.isa, dims, input });
         Ok(())
     }
 }
 
 /// A checked call.
 struct Run<'a> {
-    phases: &'a [Panels],
+    phases: &'a [Dense],
     isa: Isa,
     dims: &'a Conv2dDims,
     input: QuantizedU8<'a>,

@@ -80,7 +80,7 @@ impl Finder<'_> {
         after: After,
     ) -> Result<Option<IntegerNode>> {
         let fits = scales.len() == 1 || scales.len() == form.out_c;
-        let Some(packed) = form.pack(weight, None)?.filter(|_| fits && scales.iter().all(|s| *s >= 0.0 && s.is_finite())) else {
+        let Some(packed) = form.pack(self.isa, weight, None)?.filter(|_| fits && scales.iter().all(|s| *s >= 0.0 && s.is_finite())) else {
             return Ok(None);
         };
         let (mut value, mut clamp, mut absorbed) = (after.value, after.clamp, after.absorbed);

@@ -6,7 +6,7 @@ use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::op::{Arithmetic, Binary, Clamp, Conv, DequantizeLinear, Gemm, Pad, PadMode, PoolKind, QuantizeLinear, Reduce, ReduceKind};
 use fewbit_ir::{Graph, Layout, Node, NodeId, Op, Use, ValueId};
 use fewbit_kernels as kernels;
-use fewbit_kernels::{BinaryU8, ExpTable, OutputU8};
+use fewbit_kernels::{BinaryU8, ExpTable, Isa, OutputU8};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 use super::super::kernel::kernel_error;
@@ -15,12 +15,12 @@ use super::{Activation, IntegerNode, Output, Scaled, Work};
 use crate::{Result, evaluate};
 
 /// The integer operator that a node is, if it is one.
-pub(super) fn integer_node(graph: &Graph, uses: &[Vec<Use>], dynamic: bool, id: NodeId) -> Result<Option<IntegerNode>> {
+pub(super) fn integer_node(isa: Isa, graph: &Graph, uses: &[Vec<Use>], dynamic: bool, id: NodeId) -> Result<Option<IntegerNode>> {
     let node = graph.node(id);
     if node.outputs.iter().skip(1).any(|v| graph.is_output(*v) || !uses[v.index()].is_empty()) {
         return Ok(None);
     }
-    let find = Finder { graph, uses, node };
+    let find = Finder { isa, graph, uses, node };
     let found = match &node.op {
         Op::Conv(op) => find.conv(op),
         Op::Gemm(op) => find.gemm(*op),
@@ -65,6 +65,7 @@ impl IntegerNode {
 
 /// One node under consideration.
 pub(super) struct Finder<'g> {
+    pub(super) isa: Isa,
     pub(super) graph: &'g Graph,
     uses: &'g [Vec<Use>],
     pub(super) node: &'g Node,
@@ -76,7 +77,7 @@ impl<'g> Finder<'g> {
         let Some(form) = Form::of_conv(op, weight.tensor.shape()) else { return Ok(None) };
         let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| op.layout == Layout::ChannelsLast) else { return Ok(None) };
         let (output, mut absorbed) = self.output();
-        let Some(weights) = pack(&weight, &form, &bias, x.scaled, &output)? else { return Ok(None) };
+        let Some(weights) = pack(self.isa, &weight, &form, &bias, x.scaled, &output)? else { return Ok(None) };
         let (x, pads) = match self.unpadded(x) {
             Some((unpadded, pads, nodes)) => {
                 absorbed.extend(nodes);
@@ -158,7 +159,7 @@ impl<'g> Finder<'g> {
     ) -> Result<Option<IntegerNode>> {
         let Some(weight) = self.constant(1) else { return Ok(None) };
         let Some(form) = Form::of_matrix(transposed, weight.tensor.shape()) else { return Ok(None) };
-        let weights = pack(&weight, &form, bias, x.scaled, &output)?;
+        let weights = pack(self.isa, &weight, &form, bias, x.scaled, &output)?;
         Ok(weights.map(|weights| IntegerNode { inputs: vec![x], output, work: Work::Product { weights, k: form.in_c }, absorbed }))
     }
 

@@ -80,9 +80,9 @@ pub(in super::super) enum IntegerKernel {
 }
 
 impl IntegerKernel {
-    pub(in super::super) fn name(&self, isa: Isa) -> &'static str {
+    pub(in super::super) fn name(&self) -> &'static str {
         match self {
-            Self::Conv { weights, .. } | Self::DynamicConv { weights, .. } => weights.kernel_name(isa),
+            Self::Conv { weights, .. } | Self::DynamicConv { weights, .. } => weights.kernel_name(),
             Self::Matmul { .. } => "matmul_u8",
             Self::Softmax { .. } => "softmax_u8",
             Self::LayerNorm { .. } => "layer_norm_u8",
@@ -121,11 +121,11 @@ impl IntegerKernel {
                 match sums {
                     Sums::Integers { factors, to } => {
                         let requantize = Requantize { multipliers: factors, zero_point: to.zero_point, min: to.min, max: to.max };
-                        weights.run(isa, dims, input, Sink::U8(&requantize, output.bytes()))
+                        weights.run(dims, input, Sink::U8(&requantize, output.bytes()))
                     }
                     Sums::Floats { factors, clamp } => {
                         let dequantize = Dequantize { scales: factors, bias: None, clamp: *clamp };
-                        weights.run(isa, dims, input, Sink::F32(&dequantize, output.floats()))
+                        weights.run(dims, input, Sink::F32(&dequantize, output.floats()))
                     }
                 }
             }
@@ -199,7 +199,7 @@ impl IntegerKernel {
                 let (range, factors) = (inputs.floats(1)?, inputs.floats(2)?);
                 let dequantize = Dequantize { scales: &factors, bias: bias.as_deref(), clamp: *clamp };
                 let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: range[1] as u8 };
-                weights.run(isa, dims, input, Sink::F32(&dequantize, output.floats()))
+                weights.run(dims, input, Sink::F32(&dequantize, output.floats()))
             }
             Self::Hold => {
                 let signed = inputs.tensor(0)?;

@@ -21,7 +21,7 @@ mod weights;
 use std::sync::Arc;
 
 use fewbit_ir::{Graph, NodeId, Op, Use, ValueId};
-use fewbit_kernels::{BinaryU8, Clamp, ExpTable, OutputU8, PackedConv2dU8};
+use fewbit_kernels::{BinaryU8, Clamp, ExpTable, Isa, OutputU8, PackedConv2dU8};
 
 use rayon::prelude::*;
 
@@ -124,7 +124,7 @@ impl Integers {
     /// Finds the integer operators of a graph whose nodes are given in topological order.
     ///
     /// With `dynamic`, floats that meet constant integers are quantized.
-    pub(super) fn new(graph: &Graph, order: &[NodeId], uses: &[Vec<Use>], dynamic: bool) -> Result<Self> {
+    pub(super) fn new(isa: Isa, graph: &Graph, order: &[NodeId], uses: &[Vec<Use>], dynamic: bool) -> Result<Self> {
         let mut all = Self {
             works: vec![None; graph.node_capacity()],
             absorbed: vec![false; graph.node_capacity()],
@@ -133,7 +133,7 @@ impl Integers {
         };
         // Packing weights takes the time; what a node is depends on no other's answer.
         let found: Vec<Result<Option<IntegerNode>>> =
-            order.par_iter().map(|id| find::integer_node(graph, uses, dynamic, *id).map_err(|e| e.at(graph.node(*id)))).collect();
+            order.par_iter().map(|id| find::integer_node(isa, graph, uses, dynamic, *id).map_err(|e| e.at(graph.node(*id)))).collect();
         let determined = Determined::new(graph, order);
         for (&id, node) in order.iter().zip(found) {
             if let (Some(node), false) = (node?, all.absorbed[id.index()])

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::op::{Conv, DequantizeLinear};
 use fewbit_ir::{Graph, Op, ValueId};
-use fewbit_kernels::{Conv2dWeightsI8, PackedConv2dU8, permute};
+use fewbit_kernels::{Conv2dWeightsI8, Isa, PackedConv2dU8, permute};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 use super::super::kernel::kernel_error;
@@ -89,7 +89,7 @@ impl Form {
     }
 
     /// The weights as a kernel reads them, if there is one for them.
-    pub(super) fn pack(&self, weight: &Constant<'_>, bias: Option<&[i32]>) -> Result<Option<PackedConv2dU8>> {
+    pub(super) fn pack(&self, isa: Isa, weight: &Constant<'_>, bias: Option<&[i32]>) -> Result<Option<PackedConv2dU8>> {
         if weight.axis.is_some_and(|axis| axis != self.axis) {
             return Ok(None);
         }
@@ -101,12 +101,19 @@ impl Form {
         }
         let &Self { out_c, in_c, kernel, groups, .. } = self;
         let weights = Conv2dWeightsI8 { out_c, in_c, kernel, groups, values: &values, bias };
-        PackedConv2dU8::new(&weights).map(Some).map_err(|e| kernel_error(&e))
+        PackedConv2dU8::new(isa, &weights).map(Some).map_err(|e| kernel_error(&e))
     }
 }
 
 /// Packs weights, if a kernel takes them. `bias` is real, per output channel.
-pub(super) fn pack(weight: &Constant<'_>, form: &Form, bias: &Bias<'_>, input: Scaled, output: &Output) -> Result<Option<Weights>> {
+pub(super) fn pack(
+    isa: Isa,
+    weight: &Constant<'_>,
+    form: &Form,
+    bias: &Bias<'_>,
+    input: Scaled,
+    output: &Output,
+) -> Result<Option<Weights>> {
     let channel = |c: usize| weight.scales[if weight.scales.len() == 1 { 0 } else { c }];
     let sum_scales: Vec<f32> = (0..form.out_c).map(|c| input.scale * channel(c)).collect();
     let Some(bias) = bias.integers(&sum_scales) else { return Ok(None) };
@@ -117,7 +124,7 @@ pub(super) fn pack(weight: &Constant<'_>, form: &Form, bias: &Bias<'_>, input: S
     if factors.iter().any(|f| !f.is_finite()) {
         return Ok(None);
     }
-    Ok(form.pack(weight, bias.as_deref())?.map(|packed| Weights { packed: Arc::new(packed), factors }))
+    Ok(form.pack(isa, weight, bias.as_deref())?.map(|packed| Weights { packed: Arc::new(packed), factors }))
 }
 
 /// A bias as the graph has it.

@@ -11,6 +11,7 @@
 //! | `steps` | the requantization of both |
 //! | `row` | a single row |
 //! | `vnni` | the sums of such tiles, all entries alike |
+//! | `avx512` | tiles of rows by strips, not by panels |
 //! | `neon` | tiles of eight rows, the sums of three tiers |
 //! | `wasm` | tiles of three rows |
 //!
@@ -18,6 +19,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod double;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
