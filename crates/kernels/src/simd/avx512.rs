@@ -22,10 +22,10 @@ impl Avx512 {
 #[derive(Clone, Copy)]
 pub(crate) struct Vbmi(());
 
-impl Avx512 {
-    /// The token of VBMI, if this processor has it.
+impl Vbmi {
+    /// The token, if this processor has the instructions.
     #[inline(always)]
-    pub(crate) fn vbmi(self) -> Option<Vbmi> {
-        std::arch::is_x86_feature_detected!("avx512vbmi").then_some(Vbmi(()))
+    pub(crate) fn beside(_: Avx512) -> Option<Self> {
+        std::arch::is_x86_feature_detected!("avx512vbmi").then_some(Self(()))
     }
 }

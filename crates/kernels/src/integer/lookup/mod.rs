@@ -8,7 +8,7 @@ mod vbmi;
 use crate::Isa;
 use crate::error::{Result, expect_len};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::avx512::Avx512;
+use crate::simd::avx512::Vbmi;
 use crate::threads::for_each_chunk;
 
 /// Elements per piece of work that one thread takes.
@@ -24,7 +24,7 @@ pub fn lookup_u8(isa: Isa, table: &[u8; 256], input: &[u8], output: &mut [u8]) -
     for_each_chunk(output, CHUNK, operations, |i, output| {
         let input = &input[i * CHUNK..][..output.len()];
         #[cfg(target_arch = "x86_64")]
-        if let Some(token) = isa.avx512().and_then(Avx512::vbmi) {
+        if let Some(token) = isa.avx512().and_then(Vbmi::beside) {
             return vbmi::bytes(token, table, input, output);
         }
         #[cfg(target_arch = "x86_64")]
