@@ -110,8 +110,8 @@ fn clothes(data: &Path, folder: &Path) -> Result<Vec<Row>> {
     let (float, mut rows) = lesson.float(&Settings { freeze_statistics: 1.0, ..settings(8, 0.004) })?;
     for (preset, target, weights, epochs, rate) in [
         ("static_wi8_ai8", "portable", Learning::LastValue, 2, 0.0005),
-        ("static_wi4_ai8", "portable", Learning::Lsq, 4, 0.002),
-        ("static_wi2_ai8", "portable", Learning::Lsq, 4, 0.003),
+        ("static_wi4_ai4", "fewbit", Learning::Lsq, 4, 0.002),
+        ("static_wi2_ai4", "fewbit", Learning::Lsq, 9, 0.004),
     ] {
         rows.push(lesson.after_training(&float, preset, target)?);
         rows.push(lesson.in_training(&float, preset, target, weights, &settings(epochs, rate))?);

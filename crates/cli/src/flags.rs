@@ -127,9 +127,13 @@ pub(crate) struct RecipeFlags {
     /// Runtimes that the network is for: portable (all of them), ort-cpu, litert or fewbit
     #[arg(long, default_value = "portable")]
     target: String,
-    /// Narrows integer weights to 2 to 7 bits; integer kernels take them as bytes of a narrower range
+    /// Narrows integer weights to 2 to 7 bits; integer kernels take them as bytes of a narrower range. Where they have 4 or
+    /// fewer, the first and the last layer keep 8
     #[arg(long, value_name = "N")]
     weight_bits: Option<u8>,
+    /// Gives static activations 4 or 16 bits, for --target fewbit; inputs and scores keep 8
+    #[arg(long, value_name = "N")]
+    activation_bits: Option<u8>,
     /// How ranges follow from statistics: mse, minmax, percentile or entropy; a number may follow, as in percentile:99.9
     #[arg(long, value_parser = from_text::<RangeMethod>)]
     range: Option<RangeMethod>,
@@ -153,6 +157,9 @@ impl RecipeFlags {
         };
         if let Some(bits) = self.weight_bits {
             recipe.narrow_weights(bits).map_err(fail)?;
+        }
+        if let Some(bits) = self.activation_bits {
+            recipe.narrow_activations(bits).map_err(fail)?;
         }
         if let Some(range) = self.range {
             recipe.range = range;

@@ -236,11 +236,14 @@ fn trains_from_nothing_then_quantized_and_goes_on_from_a_checkpoint() {
     let bench = Bench::new();
     lesson(&bench);
     let data = "--data input=x.npy y=y.npy --validate input=x.npy y=y.npy --batch 16";
-    let text = bench.succeeds(&format!("train net.layers {data} --epochs 40 --rate 0.02 -o net.onnx --log log.csv"));
-    assert!(text.contains("% of 64 samples right") && text.contains("before:"), "{text}");
+    let text = bench.succeeds(&format!("train net.layers {data} --epochs 40 --rate 0.02 -o net.onnx --log log.csv curves.svg"));
+    assert!(text.contains("% of 64 samples right") && text.contains("before:") && text.contains("loss"), "{text}");
+    assert!(std::fs::read_to_string(bench.path("curves.svg")).unwrap().contains("<polyline"));
     assert_eq!(std::fs::read_to_string(bench.path("log.csv")).unwrap().lines().count(), 41);
     let text = bench.succeeds(&format!("train net.onnx {data} --qat static_wi4_ai8 --epochs 4 --rate 0.005 -o net.int4.onnx"));
     assert!(text.contains("before:") && text.contains("% of 64 samples right"), "{text}");
+    bench.succeeds(&format!("train net.onnx {data} --qat static_wi2_ai4 --target fewbit --epochs 4 -o net.int2.onnx"));
+    bench.succeeds("quantize net.onnx --calibrate input=x.npy --activation-bits 4 --target fewbit --equalize -o narrow.onnx");
     bench.succeeds("train net.onnx --data input=x.npy --qat static_wi8_ai8 --epochs 2 --batch 16 -o distilled.tflite");
 
     let half = format!("train net.onnx {data} --qat static_wi8_ai8 --epochs 6 --checkpoint state");
@@ -265,6 +268,7 @@ fn says_what_cannot_be_trained() {
         ("net.layers --data input=x.npy y=y.npy --rate=-1 -o o.onnx", "must be positive"),
         ("net.layers --data input=x.npy y=y.npy --rate 1e30 --epochs 3 -o o.onnx", "lower the learning rate"),
         ("net.layers --data input=x.npy y=y.npy -o o.keras", "only read"),
+        ("net.layers --data input=x.npy y=y.npy --log log.txt -o o.onnx", "a log is .csv, .json or .svg"),
         ("net.layers --data input=x.npy y=y.npy --qat static_wi4b32_ai8 -o o.onnx", "blocks"),
     ] {
         bench.fails(&format!("train {arguments}"), 1, says);

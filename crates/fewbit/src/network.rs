@@ -1,19 +1,21 @@
 //! A network that was loaded, and what can be done with it: plan, calibrate, quantize.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fewbit_ir::{Dim, Graph, ValueId, infer};
 use fewbit_passes::{Notes, canonicalize};
 use fewbit_quantize::calibrate::{Executor, Requests, Tap, calibrate};
+use fewbit_quantize::equalize::{Equalization, Reach};
 use fewbit_quantize::observe::{AxisOrder, Sample as Observed};
 use fewbit_quantize::{PlanParams, QuantPlan, Recipe, Statistics, TargetSet};
-use fewbit_runtime::session::{Arithmetic, Workspace};
+use fewbit_runtime::session::{Arithmetic, TapView, Workspace};
 
 use crate::data::{DataArg, DataOptions, DataSource};
 use crate::executable::Executable;
 use crate::kept_outputs::KeptOutputs;
 use crate::model_file::{ModelFile, load};
-use crate::parallel::Progress;
+use crate::parallel::{Progress, for_each_sample};
 use crate::{Error, Result};
 
 /// A float network in canonical form, with the file that it came from.
@@ -53,6 +55,30 @@ impl Network {
     /// Decides what becomes of every node.
     pub fn plan(&self, recipe: &Recipe, targets: &TargetSet) -> Result<QuantPlan> {
         QuantPlan::new(self.graph(), recipe, targets).map_err(|e| Error::network(format!("{}: {e}", self.file.path.display())))
+    }
+
+    /// Gives channels that share a scale similar ranges, which it finds on all samples; the network computes the same. The recipe
+    /// says what it is for.
+    pub fn equalize(&mut self, recipe: &Recipe, data: &DataSource, threads: usize, progress: &dyn Progress) -> Result<()> {
+        let equalization = Equalization::find(self.graph(), recipe.base.weight().map_or(u8::MAX, |w| w.bits));
+        let axes: BTreeMap<ValueId, usize> = equalization.values().collect();
+        let taps: Vec<ValueId> = axes.keys().copied().collect();
+        let executable = self.executable(Arithmetic::Float)?;
+        progress.begin("equalize", data.len());
+        let state = || (Workspace::new(), Reach::default());
+        let seen = for_each_sample(data.len(), threads, progress, state, |(workspace, reach), index| {
+            let mut sink = |value, view: TapView<'_>| {
+                let last = view.shape().len().saturating_sub(1);
+                reach.observe(value, &view.to_f32(), view.shape(), if executable.is_permuted(value) { last } else { axes[&value] });
+                Ok(())
+            };
+            executable.run_with_taps(workspace, &data.sample(index)?, &taps, &mut sink).map(|_| ())
+        });
+        progress.end();
+        let mut reach = Reach::default();
+        seen?.iter().for_each(|(_, part)| reach.merge(part));
+        let place = self.file.path.display().to_string();
+        equalization.apply(&mut self.file.model.graph, &reach).map_err(|e| Error::network(format!("{place}: {e}")))
     }
 
     /// Runs all samples in float and remembers what `requests` ask for; the network's answers go to `outputs`.

@@ -112,15 +112,21 @@ fn mobilenet_v2() -> Result<Vec<Step>, Failure> {
 }
 
 /// The buffers that layers are chained through, and the shortest time seen of every step.
-struct Run {
-    current: Vec<f32>,
-    next: Vec<f32>,
-    saved: Vec<f32>,
+struct Run<'a> {
+    current: &'a mut [f32],
+    next: &'a mut [f32],
+    saved: &'a mut [f32],
     len: usize,
     best: Vec<f64>,
 }
 
-impl Run {
+/// The buffer from its first cache line on, where sessions place activations.
+fn aligned(buffer: &mut [f32]) -> &mut [f32] {
+    let first = buffer.as_ptr().align_offset(64).min(buffer.len());
+    &mut buffer[first..]
+}
+
+impl Run<'_> {
     fn step(&mut self, isa: Isa, step: &Step) -> Result<(), fewbit_kernels::Error> {
         match step {
             Step::Conv { dims, weights, clamp, .. } => {
@@ -166,10 +172,10 @@ fn main() -> Result<(), Failure> {
     let isa = Isa::detect()?;
     let steps = mobilenet_v2()?;
     let image = random(224 * 224 * 3);
-    let largest = 112 * 112 * 96;
+    let mut buffers = [0; 3].map(|_| vec![1.0; 112 * 112 * 96 + 16]);
+    let [current, next, saved] = buffers.each_mut().map(|buffer| aligned(buffer));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let buffer = vec![1.0; largest];
-    let mut run = Run { current: buffer.clone(), next: buffer.clone(), saved: buffer, len: 0, best: vec![f64::INFINITY; steps.len()] };
+    let mut run = Run { current, next, saved, len: 0, best: vec![f64::INFINITY; steps.len()] };
     let mut runs = |n: usize| -> Result<Vec<f64>, _> { pool.install(|| (0..n).map(|_| run.infer(isa, &steps, &image)).collect()) };
     runs(3)?;
     if serve {

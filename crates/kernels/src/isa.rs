@@ -10,14 +10,14 @@
 //! once per tier; all tiers then perform the same operations in the same order and agree bit for bit.
 //!
 //! To add a tier: a variant of [`Tier`] and its name, its detection in [`Isa::supported`], its arms in [`Isa::run`] and
-//! [`Isa::vectorize`], and an implementation of the vector type in `simd`.
+//! [`Isa::vectorize`], or in [`Isa::vectorize_floats`] if it computes on floats alone, and an implementation of the vector type in `simd`.
 
 use crate::error::{Error, Result};
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 use crate::simd::neon::Neon;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 use crate::simd::wasm::Simd128;
-use crate::simd::{Kernel, Portable};
+use crate::simd::{Eight, FloatKernel, Kernel, Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 
@@ -206,6 +206,16 @@ impl Isa {
             return kernel.run(simd);
         }
         kernel.run(Portable)
+    }
+
+    /// Runs `kernel` with this tier's widest vectors of floats.
+    #[inline(always)]
+    pub(crate) fn vectorize_floats<K: FloatKernel>(self, kernel: K) -> K::Output {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = self.avx512() {
+            return simd.vectorize(kernel);
+        }
+        self.vectorize(Eight(kernel))
     }
 }
 

@@ -25,7 +25,8 @@
 //! |---|---|---|---|---|
 //! | `scalar` | all | what the compile target guarantees | the same | the same |
 //! | `avx2` | x86-64 with FMA | 8 by FMA | bytes where that is exact, else 16 bits | 16 bits |
-//! | `avx-vnni`, `avx512-vnni` | with dot products | as AVX2 | `vpdpbusd` | as AVX2 |
+//! | `avx-vnni` | with dot products | as AVX2 | `vpdpbusd` | as AVX2 |
+//! | `avx512-vnni` | with AVX-512 | 16 by FMA in products and convolutions, else as AVX2 | `vpdpbusd` | `vpdpbusd` |
 //! | `neon` | aarch64 | 2 × 4 by `fmla` | `smlal` | `smlal` |
 //! | `dotprod` | with ARMv8.2's dot products | as NEON | `sdot` | as NEON |
 //! | `i8mm` | with ARMv8.6's matrix products | as NEON | `usmmla` | as NEON |

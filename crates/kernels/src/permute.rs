@@ -92,25 +92,40 @@ const TILE: usize = 16;
 /// Planes of `rows × columns`, whose columns are not contiguous in the input.
 fn transpose_planes<T: Copy + Send + Sync>(outer: &[Axis], rows: Axis, columns: Axis, input: &[T], output: &mut [T]) {
     let operations = output.len();
-    // A piece is a band of TILE rows of one plane.
-    let bands = rows.size.div_ceil(TILE);
-    let plane = rows.size * columns.size;
-    for_each_chunk(output, plane, operations, |i, output| {
+    for_each_chunk(output, rows.size * columns.size, operations, |i, output| {
         let input = &input[offset(outer, i)..];
-        for band in 0..bands {
-            let first = band * TILE;
-            let height = TILE.min(rows.size - first);
-            let output = &mut output[first * columns.size..][..height * columns.size];
-            for left in (0..columns.size).step_by(TILE) {
-                for column in left..columns.size.min(left + TILE) {
-                    let source = &input[first * rows.stride + column * columns.stride..];
-                    for row in 0..height {
-                        output[row * columns.size + column] = source[row * rows.stride];
-                    }
+        match (columns.size, rows.stride) {
+            (2, 1) => interleave::<T, 2>(columns.stride, input, output),
+            (3, 1) => interleave::<T, 3>(columns.stride, input, output),
+            (4, 1) => interleave::<T, 4>(columns.stride, input, output),
+            _ => transpose(rows, columns, input, output),
+        }
+    });
+}
+
+/// The few columns of a plane, each contiguous in the input, as those of an image's colours: known in number, their stores vectorize.
+fn interleave<T: Copy, const C: usize>(stride: usize, input: &[T], output: &mut [T]) {
+    let rows = output.as_chunks_mut::<C>().0;
+    let columns: [&[T]; C] = std::array::from_fn(|c| &input[c * stride..][..rows.len()]);
+    for (i, row) in rows.iter_mut().enumerate() {
+        *row = columns.map(|column| column[i]);
+    }
+}
+
+/// One plane, in square tiles.
+fn transpose<T: Copy>(rows: Axis, columns: Axis, input: &[T], output: &mut [T]) {
+    for first in (0..rows.size).step_by(TILE) {
+        let height = TILE.min(rows.size - first);
+        let output = &mut output[first * columns.size..][..height * columns.size];
+        for left in (0..columns.size).step_by(TILE) {
+            for column in left..columns.size.min(left + TILE) {
+                let source = &input[first * rows.stride + column * columns.stride..];
+                for row in 0..height {
+                    output[row * columns.size + column] = source[row * rows.stride];
                 }
             }
         }
-    });
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +139,8 @@ mod tests {
             (vec![5], vec![0]),
             (vec![3, 4], vec![1, 0]),
             (vec![2, 3, 17, 33], vec![0, 2, 3, 1]),
+            (vec![2, 17, 3], vec![2, 0, 1]),
+            (vec![4, 17], vec![1, 0]),
             (vec![2, 17, 33, 3], vec![0, 3, 1, 2]),
             (vec![2, 3, 4, 5], vec![3, 2, 1, 0]),
             (vec![2, 3, 4, 5], vec![0, 2, 1, 3]),

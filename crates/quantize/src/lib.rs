@@ -9,6 +9,7 @@
 //! | [`mod@calibrate`] | plan, samples, executors | statistics of all values that the plan asks for |
 //! | [`statistics`] | statistics by value name | the same, merged and as bytes |
 //! | [`range`] | statistics and a [`QuantScheme`](fewbit_tensor::QuantScheme) | [`QuantParams`](fewbit_tensor::QuantParams) |
+//! | [`equalize`] | graph, ranges of channels | the same network with channels of similar ranges |
 //! | [`algorithm`] | weights and statistics | corrections |
 //! | [`params`] | plan and statistics | the plan's numbers |
 //! | [`mod@apply`] | graph, plan, numbers | the graph in QDQ form |
@@ -20,6 +21,7 @@
 pub mod algorithm;
 pub mod apply;
 pub mod calibrate;
+pub mod equalize;
 mod error;
 pub mod observe;
 pub mod params;

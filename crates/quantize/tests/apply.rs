@@ -129,6 +129,23 @@ fn a_convolution_stands_between_dequantized_inputs_and_a_quantized_output() {
 }
 
 #[test]
+fn narrow_activations_have_a_narrow_type() {
+    let graph: Graph = RESIDUAL.parse().unwrap();
+    let recipe = Recipe::preset("static_wi8_ai4").unwrap();
+    let plan = QuantPlan::new(&graph, &recipe, &TargetSet::named("fewbit").unwrap()).unwrap();
+    let params = PlanParams::new(&plan, &graph, Some(&statistics(&graph, &plan))).unwrap();
+    let quantized = apply(&graph, &plan, &params).unwrap();
+    let dtypes: Vec<&str> = quantized
+        .nodes()
+        .filter(|(_, n)| n.op.name() == "QuantizeLinear")
+        .map(|(_, n)| quantized.dtype(n.outputs[0]).unwrap().name())
+        .collect();
+    let count = |name| dtypes.iter().filter(|d| **d == name).count();
+    assert_eq!((count("i8"), count("i4"), dtypes.len()), (3, 6, 9), "what goes in, and both outputs, have 8 bits");
+    assert!(sqnr(&graph, &quantized) > 8.0, "{}", sqnr(&graph, &quantized));
+}
+
+#[test]
 fn every_preset_answers_as_the_float_network_does() {
     for text in [CONV_RELU, RESIDUAL] {
         let graph: Graph = text.parse().unwrap();

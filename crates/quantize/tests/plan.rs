@@ -101,6 +101,25 @@ fn everything_between_integer_nodes_runs_in_integers() {
 }
 
 #[test]
+fn narrow_activations_are_for_the_runtime_that_has_them_and_spare_the_interface() {
+    let (graph, narrow) = plan(RESIDUAL, &preset("static_wi2_ai4"), "fewbit");
+    let text = narrow.text(&graph);
+    for line in [
+        "Conv conv: integer, weight i8 symmetric per axis 0, to relu scale 1",
+        "Conv side: integer, weight i2 symmetric per axis 0, to side scale 2",
+        "scale 0: i8 asymmetric per tensor, mse:1.6: x",
+        "scale 1: i4 asymmetric per tensor, mse:1.6: relu",
+        "scale 5: i8 asymmetric per tensor, minmax: scores",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let (graph, portable) = plan(RESIDUAL, &preset("static_wi4_ai4"), "portable");
+    assert!(portable.text(&graph).contains("Conv side: float, ort-cpu has no kernel for it with 4-bit weights and 4-bit activations"));
+    let (graph, wide) = plan(RESIDUAL, &preset("static_wi8_ai16"), "fewbit");
+    assert!(wide.text(&graph).contains("scale 0: i16 symmetric per tensor, mse:1.6: x"));
+}
+
+#[test]
 fn probabilities_are_quantized_where_the_interface_is_of_integers() {
     let (graph, plan) = plan(RESIDUAL, &toml("integer_outputs = true"), "portable");
     assert!(plan.text(&graph).contains("Softmax probabilities: integer, to probabilities"), "{}", plan.text(&graph));

@@ -64,9 +64,9 @@ impl QuantScheme {
         Self { bits, signed: true, symmetric: false, narrow_range: false, granularity: Granularity::PerTensor, scale: ScaleKind::Float }
     }
 
-    /// Symmetric weights of `bits` bits in the narrow range.
+    /// Symmetric weights of `bits` bits in the narrow range; of 2 bits in the whole one, since one of four levels is much.
     pub const fn weight(bits: u8, granularity: Granularity) -> Self {
-        Self { bits, signed: true, symmetric: true, narrow_range: true, granularity, scale: ScaleKind::Float }
+        Self { bits, signed: true, symmetric: true, narrow_range: bits > 2, granularity, scale: ScaleKind::Float }
     }
 
     /// A 32-bit bias, whose scale is that of input times weight.

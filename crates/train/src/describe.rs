@@ -1,6 +1,6 @@
-//! Small networks as text, with random weights: to be trained from nothing.
+//! Small networks with random weights, to be trained from nothing: built layer by layer with [`Layers`], or described as text.
 //!
-//! One layer per line; `#` begins a comment.
+//! In a text there is one layer per line; `#` begins a comment.
 //!
 //! | line | layer |
 //! |---|---|
@@ -20,7 +20,7 @@
 use std::collections::BTreeMap;
 
 use fewbit_ir::op::{BatchNormalization, Binary, Conv, Flatten, Gemm, GlobalPool, Padding, Pool, PoolKind, Unary, Window};
-use fewbit_ir::{Clamp, Dim, Graph, Op, TensorType, ValueId, infer};
+use fewbit_ir::{Clamp, Dim, Graph, NodeId, Op, TensorType, ValueId, infer};
 use fewbit_tensor::{DType, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -38,14 +38,6 @@ const MAX_LAYERS: usize = 10_000;
 /// # Errors
 /// If a line is not understood or does not fit what is before it; the error names the line.
 pub fn describe(text: &str, seed: u64) -> Result<Graph> {
-    let mut builder = Builder {
-        graph: Graph::new("net"),
-        random: ChaCha8Rng::seed_from_u64(seed),
-        value: None,
-        shape: Vec::new(),
-        marks: BTreeMap::new(),
-        counts: BTreeMap::new(),
-    };
     let lines: Vec<(usize, Vec<&str>)> = text
         .lines()
         .enumerate()
@@ -55,89 +47,104 @@ pub fn describe(text: &str, seed: u64) -> Result<Graph> {
     if lines.len() > MAX_LAYERS {
         return Err(fail(format!("{} layers are more than {MAX_LAYERS}", lines.len())));
     }
-    for (i, (number, words)) in lines.iter().enumerate() {
-        // A bias before a batch normalization would be taken away again.
-        let normalized = lines.get(i + 1).is_some_and(|(_, next)| next[0] == "batch-norm");
-        builder.layer(words, !normalized).map_err(|e| e.at(format!("line {number}, `{}`", words.join(" "))))?;
+    let mut lines = lines.into_iter();
+    let Some((number, words)) = lines.next() else { return Err(fail("the first line says what goes in, as in `input 1x28x28`")) };
+    let at = |number: usize, words: &[&str]| format!("line {number}, `{}`", words.join(" "));
+    let ["input", sizes] = words[..] else { return Err(fail("the first line is `input SIZES`").at(at(number, &words))) };
+    let mut layers = sizes_of(sizes).and_then(|sizes| Layers::new(&sizes, seed)).map_err(|e| e.at(at(number, &words)))?;
+    for (number, words) in lines {
+        add(&mut layers, &words).map_err(|e| e.at(at(number, &words)))?;
     }
-    let Some(value) = builder.value else { return Err(fail("the first line says what goes in, as in `input 1x28x28`")) };
-    builder.graph.outputs.push(value);
-    infer::infer(&mut builder.graph)?;
-    Ok(builder.graph)
+    layers.finish()
+}
+
+/// The layer that a line describes.
+fn add(layers: &mut Layers, words: &[&str]) -> Result<()> {
+    match words {
+        ["input", _] => return Err(fail("there is one input")),
+        ["dense", n] => layers.dense(number(n)?)?,
+        ["conv", n, kernel, rest @ ..] => layers.conv(number(n)?, pair(kernel)?, stride(rest)?)?,
+        ["depthwise", kernel, rest @ ..] => layers.depthwise(pair(kernel)?, stride(rest)?)?,
+        ["batch-norm"] => layers.batch_norm(),
+        ["relu"] => layers.relu(),
+        ["relu6"] => layers.unary("relu6", Unary::Clamp(Clamp::RELU6)),
+        ["sigmoid"] => layers.unary("sigmoid", Unary::Sigmoid),
+        ["tanh"] => layers.unary("tanh", Unary::Tanh),
+        ["hard-swish"] => layers.unary("hard_swish", Unary::HardSwish),
+        ["gelu"] => layers.unary("gelu", Unary::Gelu { tanh: false }),
+        ["max-pool", kernel] => layers.max_pool(pair(kernel)?)?,
+        ["average-pool", kernel] => layers.average_pool(pair(kernel)?)?,
+        ["global-average-pool"] => layers.global_average_pool()?,
+        ["flatten"] => layers.flatten(),
+        ["mark", name] => layers.mark(name),
+        ["add", name] => layers.add(name)?,
+        _ => {
+            return Err(fail(
+                "it is no layer; layers are dense, conv, depthwise, batch-norm, relu, relu6, sigmoid, tanh, hard-swish, gelu, max-pool, \
+                 average-pool, global-average-pool, flatten, mark and add",
+            ));
+        }
+    };
+    Ok(())
 }
 
 fn fail(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Setting, what)
 }
 
-struct Builder {
+/// A network in the making: each layer follows the one before.
+///
+/// ```
+/// use fewbit_train::describe::Layers;
+///
+/// # fn main() -> fewbit_train::Result<()> {
+/// let mut layers = Layers::new(&[1, 28, 28], 0)?;
+/// layers.conv(16, [3, 3], 2)?.batch_norm().relu().depthwise([3, 3], 1)?.batch_norm().relu();
+/// layers.global_average_pool()?.dense(10)?;
+/// assert_eq!(layers.finish()?.nodes().count(), 9);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Layers {
     graph: Graph,
     random: ChaCha8Rng,
-    value: Option<ValueId>,
+    value: ValueId,
     /// Of one sample, channels first.
     shape: Vec<usize>,
     marks: BTreeMap<String, (ValueId, Vec<usize>)>,
     counts: BTreeMap<&'static str, usize>,
+    /// The last layer, if it has weights and no bias yet: one before a batch normalization would be taken away again.
+    unbiased: Option<(NodeId, String, usize)>,
 }
 
-impl Builder {
-    fn layer(&mut self, words: &[&str], bias: bool) -> Result<()> {
-        match words {
-            ["input", sizes] => return self.input(&sizes_of(sizes)?),
-            _ if self.value.is_none() => return Err(fail("the first line is `input SIZES`")),
-            ["dense", n] => self.dense(number(n)?, bias)?,
-            ["conv", n, kernel, rest @ ..] => self.conv(number(n)?, &pair(kernel)?, stride(rest)?, false, bias)?,
-            ["depthwise", kernel, rest @ ..] => self.conv(self.maps()?[0], &pair(kernel)?, stride(rest)?, true, bias)?,
-            ["batch-norm"] => self.batch_norm(),
-            ["relu"] => self.unary("relu", Unary::Relu),
-            ["relu6"] => self.unary("relu6", Unary::Clamp(Clamp::RELU6)),
-            ["sigmoid"] => self.unary("sigmoid", Unary::Sigmoid),
-            ["tanh"] => self.unary("tanh", Unary::Tanh),
-            ["hard-swish"] => self.unary("hard_swish", Unary::HardSwish),
-            ["gelu"] => self.unary("gelu", Unary::Gelu { tanh: false }),
-            ["max-pool", kernel] => self.pool("max_pool", PoolKind::Max { column_major_indices: false }, &pair(kernel)?)?,
-            ["average-pool", kernel] => self.pool("average_pool", PoolKind::Average { count_include_pad: false }, &pair(kernel)?)?,
-            ["global-average-pool"] => {
-                let [c, ..] = self.maps()?;
-                let kind = PoolKind::Average { count_include_pad: false };
-                self.apply(
-                    "global_average_pool",
-                    Op::GlobalPool(GlobalPool { kind, layout: fewbit_ir::Layout::ChannelsFirst }),
-                    Vec::new(),
-                );
-                self.shape = vec![c, 1, 1];
-            }
-            ["flatten"] => self.flatten(),
-            ["mark", name] => {
-                let value = self.value.ok_or_else(|| fail("there is nothing to mark"))?;
-                self.marks.insert((*name).to_owned(), (value, self.shape.clone()));
-            }
-            ["add", name] => {
-                let (value, shape) = self.marks.get(*name).cloned().ok_or_else(|| fail(format!("nothing is marked `{name}`")))?;
-                if shape != self.shape {
-                    return Err(fail(format!("`{name}` has {shape:?} elements, what is added to it {:?}", self.shape)));
-                }
-                self.apply("add", Binary::Add.into(), vec![value]);
-            }
-            _ => {
-                return Err(fail(
-                    "it is no layer; layers are dense, conv, depthwise, batch-norm, relu, relu6, sigmoid, tanh, hard-swish, gelu, max-pool, \
-                     average-pool, global-average-pool, flatten, mark and add",
-                ));
-            }
+impl Layers {
+    /// What goes in: the sizes of one sample, channels before height and width. Weights follow from the seed.
+    ///
+    /// # Errors
+    /// If a size is zero or all are too many numbers.
+    pub fn new(sizes: &[usize], seed: u64) -> Result<Self> {
+        let len = sizes.iter().try_fold(1_usize, |n, d| n.checked_mul(*d)).filter(|n| (1..=MAX_ELEMENTS).contains(n));
+        if len.is_none() || sizes.is_empty() {
+            return Err(fail(format!("{sizes:?} are not the sizes of 1 to {MAX_ELEMENTS} numbers")));
         }
-        Ok(())
-    }
-
-    fn input(&mut self, sizes: &[usize]) -> Result<()> {
-        if self.value.is_some() {
-            return Err(fail("there is one input"));
-        }
+        let mut graph = Graph::new("net");
         let dims = std::iter::once(Dim::Symbol("N".into())).chain(sizes.iter().map(|n| Dim::Known(*n))).collect();
         let ty = TensorType { dims: Some(dims), ..TensorType::fixed(DType::F32, &[]) };
-        self.value = Some(self.graph.add_input("input", Some(ty)));
-        self.shape = sizes.to_vec();
-        Ok(())
+        let value = graph.add_input("input", Some(ty));
+        let random = ChaCha8Rng::seed_from_u64(seed);
+        Ok(Self { graph, random, value, shape: sizes.to_vec(), marks: BTreeMap::new(), counts: BTreeMap::new(), unbiased: None })
+    }
+
+    /// The network as far as it was built.
+    ///
+    /// # Errors
+    /// If its types do not follow.
+    pub fn finish(mut self) -> Result<Graph> {
+        self.add_bias();
+        self.graph.outputs.push(self.value);
+        infer::infer(&mut self.graph)?;
+        Ok(self.graph)
     }
 
     /// Channels, height and width.
@@ -153,21 +160,75 @@ impl Builder {
     }
 
     /// Applies an operator to the value so far and others.
-    fn apply(&mut self, stem: &'static str, op: Op, others: Vec<ValueId>) {
+    fn apply(&mut self, stem: &'static str, op: Op, others: Vec<ValueId>) -> &mut Self {
+        self.add_bias();
         let name = self.name(stem);
-        let inputs: Vec<ValueId> = self.value.into_iter().chain(others).collect();
-        self.value = Some(self.graph.apply(&name, op, &inputs));
+        let inputs: Vec<ValueId> = std::iter::once(self.value).chain(others).collect();
+        self.value = self.graph.apply(&name, op, &inputs);
+        self
     }
 
-    fn unary(&mut self, stem: &'static str, op: Unary) {
-        self.apply(stem, op.into(), Vec::new());
+    /// Gives the last layer the bias that it lacks.
+    fn add_bias(&mut self) {
+        if let Some((node, name, channels)) = self.unbiased.take() {
+            let bias = self.graph.add_constant(name, Tensor::vector(vec![0.0_f32; channels]));
+            self.graph.node_mut(node).inputs.push(Some(bias));
+        }
     }
 
-    fn flatten(&mut self) {
+    /// Remembers the last layer, which has weights.
+    fn biased(&mut self, name: &str, channels: usize) -> &mut Self {
+        self.unbiased = self.graph.producer(self.value).map(|node| (node, format!("{name}/b"), channels));
+        self
+    }
+
+    /// `max(x, 0)`.
+    pub fn relu(&mut self) -> &mut Self {
+        self.unary("relu", Unary::Relu)
+    }
+
+    /// A function of each element, whose nodes are named after `stem`.
+    pub fn unary(&mut self, stem: &'static str, op: Unary) -> &mut Self {
+        self.apply(stem, op.into(), Vec::new())
+    }
+
+    /// Maps as one row.
+    pub fn flatten(&mut self) -> &mut Self {
         if self.shape.len() > 1 {
             self.apply("flatten", Flatten { axis: 1 }.into(), Vec::new());
             self.shape = vec![self.shape.iter().product()];
         }
+        self
+    }
+
+    /// Remembers the value so far under a name.
+    pub fn mark(&mut self, name: &str) -> &mut Self {
+        self.marks.insert(name.to_owned(), (self.value, self.shape.clone()));
+        self
+    }
+
+    /// Adds the value that a name was given to: a residual connection.
+    ///
+    /// # Errors
+    /// If there is none, or it has another shape.
+    pub fn add(&mut self, name: &str) -> Result<&mut Self> {
+        let (value, shape) = self.marks.get(name).cloned().ok_or_else(|| fail(format!("nothing is marked `{name}`")))?;
+        if shape != self.shape {
+            return Err(fail(format!("`{name}` has {shape:?} elements, what is added to it {:?}", self.shape)));
+        }
+        Ok(self.apply("add", Binary::Add.into(), vec![value]))
+    }
+
+    /// The mean of each map.
+    ///
+    /// # Errors
+    /// If there are no maps.
+    pub fn global_average_pool(&mut self) -> Result<&mut Self> {
+        let [c, ..] = self.maps()?;
+        let kind = PoolKind::Average { count_include_pad: false };
+        let op = Op::GlobalPool(GlobalPool { kind, layout: fewbit_ir::Layout::ChannelsFirst });
+        self.shape = vec![c, 1, 1];
+        Ok(self.apply("global_average_pool", op, Vec::new()))
     }
 
     fn weight(&mut self, name: &str, shape: &[usize], inputs: usize) -> Result<ValueId> {
@@ -184,60 +245,94 @@ impl Builder {
         (-2.0 * (1.0 - u).ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
     }
 
-    fn dense(&mut self, outputs: usize, bias: bool) -> Result<()> {
+    /// A matrix product with bias; maps are flattened before it.
+    ///
+    /// # Errors
+    /// If there would be too many weights.
+    pub fn dense(&mut self, outputs: usize) -> Result<&mut Self> {
         self.flatten();
         let inputs = self.shape[0];
         let name = format!("dense_{}", self.counts.get("dense").map_or(1, |n| n + 1));
-        let mut others = vec![self.weight(&format!("{name}/w"), &[outputs, inputs], inputs)?];
-        if bias {
-            others.push(self.graph.add_constant(format!("{name}/b"), Tensor::vector(vec![0.0_f32; outputs])));
-        }
-        self.apply("dense", Gemm { trans_b: true, ..Gemm::default() }.into(), others);
+        let weight = self.weight(&format!("{name}/w"), &[outputs, inputs], inputs)?;
+        self.apply("dense", Gemm { trans_b: true, ..Gemm::default() }.into(), vec![weight]);
         self.shape = vec![outputs];
-        Ok(())
+        Ok(self.biased(&name, outputs))
     }
 
-    fn conv(&mut self, outputs: usize, kernel: &[usize; 2], stride: usize, depthwise: bool, bias: bool) -> Result<()> {
-        let [channels, height, width] = self.maps()?;
-        let stem = if depthwise { "depthwise" } else { "conv" };
+    /// A convolution with bias, padded so that stride 1 keeps the size.
+    ///
+    /// # Errors
+    /// If there are no maps or there would be too many weights.
+    pub fn conv(&mut self, outputs: usize, kernel: [usize; 2], stride: usize) -> Result<&mut Self> {
+        let [channels, ..] = self.maps()?;
+        self.convolution("conv", [outputs, channels, 1], kernel, stride)
+    }
+
+    /// A convolution of each channel by itself, likewise.
+    ///
+    /// # Errors
+    /// If there are no maps.
+    pub fn depthwise(&mut self, kernel: [usize; 2], stride: usize) -> Result<&mut Self> {
+        let [channels, ..] = self.maps()?;
+        self.convolution("depthwise", [channels, 1, channels], kernel, stride)
+    }
+
+    fn convolution(
+        &mut self,
+        stem: &'static str,
+        [outputs, per_group, groups]: [usize; 3],
+        kernel: [usize; 2],
+        stride: usize,
+    ) -> Result<&mut Self> {
+        let [_, height, width] = self.maps()?;
         let name = format!("{stem}_{}", self.counts.get(stem).map_or(1, |n| n + 1));
-        let (groups, per_group) = if depthwise { (channels, 1) } else { (1, channels) };
         let fan = per_group.saturating_mul(kernel[0]).saturating_mul(kernel[1]);
-        let mut others = vec![self.weight(&format!("{name}/w"), &[outputs, per_group, kernel[0], kernel[1]], fan)?];
-        if bias {
-            others.push(self.graph.add_constant(format!("{name}/b"), Tensor::vector(vec![0.0_f32; outputs])));
-        }
-        let pads: Vec<usize> = kernel.iter().map(|k| k / 2).collect();
-        let window = Window {
-            strides: vec![stride; 2],
-            dilations: vec![1; 2],
-            padding: Padding::Explicit { begin: pads.clone(), end: kernel.iter().map(|k| (k - 1) / 2).collect() },
-        };
-        let geometry = window.geometry(&[height, width], kernel)?;
+        let pads = |of: fn(usize) -> usize| kernel.iter().map(|k| of(*k)).collect::<Vec<usize>>();
+        let padding = Padding::Explicit { begin: pads(|k| k / 2), end: pads(|k| k.saturating_sub(1) / 2) };
+        let window = Window { strides: vec![stride; 2], dilations: vec![1; 2], padding };
+        let geometry = window.geometry(&[height, width], &kernel)?;
+        let weight = self.weight(&format!("{name}/w"), &[outputs, per_group, kernel[0], kernel[1]], fan)?;
         let op = Conv { window, groups, layout: fewbit_ir::Layout::ChannelsFirst, activation: Clamp::NONE };
-        self.apply(stem, op.into(), others);
+        self.apply(stem, op.into(), vec![weight]);
         self.shape = vec![outputs, geometry.output[0], geometry.output[1]];
-        Ok(())
+        Ok(self.biased(&name, outputs))
     }
 
-    fn batch_norm(&mut self) {
+    /// Batch normalization; what is before it needs no bias, and has none.
+    pub fn batch_norm(&mut self) -> &mut Self {
+        self.unbiased = None;
         let channels = self.shape[0];
         let name = format!("batch_norm_{}", self.counts.get("batch_norm").map_or(1, |n| n + 1));
         let mut others = Vec::new();
         for (what, value) in [("scale", 1.0_f32), ("shift", 0.0), ("mean", 0.0), ("variance", 1.0)] {
             others.push(self.graph.add_constant(format!("{name}_{what}"), Tensor::vector(vec![value; channels])));
         }
-        self.apply("batch_norm", BatchNormalization { epsilon: 1e-3, axis: 1 }.into(), others);
+        self.apply("batch_norm", BatchNormalization { epsilon: 1e-3, axis: 1 }.into(), others)
     }
 
-    fn pool(&mut self, stem: &'static str, kind: PoolKind, kernel: &[usize; 2]) -> Result<()> {
+    /// The largest element of each window; windows lie side by side.
+    ///
+    /// # Errors
+    /// If there are no maps, or they are smaller than a window.
+    pub fn max_pool(&mut self, kernel: [usize; 2]) -> Result<&mut Self> {
+        self.pool("max_pool", PoolKind::Max { column_major_indices: false }, kernel)
+    }
+
+    /// The mean of each window, likewise.
+    ///
+    /// # Errors
+    /// As [`max_pool`](Self::max_pool).
+    pub fn average_pool(&mut self, kernel: [usize; 2]) -> Result<&mut Self> {
+        self.pool("average_pool", PoolKind::Average { count_include_pad: false }, kernel)
+    }
+
+    fn pool(&mut self, stem: &'static str, kind: PoolKind, kernel: [usize; 2]) -> Result<&mut Self> {
         let [channels, height, width] = self.maps()?;
         let window = Window { strides: kernel.to_vec(), dilations: vec![1; 2], padding: Padding::Valid };
         let pool = Pool { kind, kernel: kernel.to_vec(), window, ceil_mode: false, layout: fewbit_ir::Layout::ChannelsFirst };
         let geometry = pool.geometry(&[height, width])?;
         self.shape = vec![channels, geometry.output[0], geometry.output[1]];
-        self.apply(stem, pool.into(), Vec::new());
-        Ok(())
+        Ok(self.apply(stem, pool.into(), Vec::new()))
     }
 }
 
@@ -303,6 +398,7 @@ mod tests {
             ("dense 10", "line 1"),
             ("input 4\nconv 8 3x3", "line 2, `conv 8 3x3`: it works on maps"),
             ("input 4\nfoo 8", "layers are dense"),
+            ("input 4\ninput 4", "line 2, `input 4`: there is one input"),
             ("input 0", "`0` is no size"),
             ("input 4\ndense many", "`many`"),
             ("input 4\nadd a", "nothing is marked `a`"),

@@ -2,7 +2,7 @@
 //!
 //! | module | in | out |
 //! |---|---|---|
-//! | [`mod@describe`] | a few lines of text | a small network with random weights |
+//! | [`mod@describe`] | a few lines of text, or calls | a small network with random weights |
 //! | [`autodiff`] | a graph with known shapes, parameters | values and gradients |
 //! | [`network`] | a canonical graph | its parameters; the trained graph, float or quantized |
 //! | [`quantization`] | a plan and its numbers | quantizers that are trained; the plan's numbers again |

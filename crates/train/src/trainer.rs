@@ -437,14 +437,20 @@ impl Trainer {
             tapes.lock().unwrap_or_else(PoisonError::into_inner).push(pair);
             pass
         };
-        // In the samples' order, whatever the threads do.
-        let passes: Vec<Result<Pass>> = order.par_chunks(phase.micro).map(pass).collect();
-        let count = passes.len() as f32;
-        let mut passes = passes.into_iter();
-        let mut sum = passes.next().ok_or_else(|| Error::graph("a step has no samples"))??;
-        for pass in passes {
-            sum.add(pass?);
+        // As many at a time as there are threads: a thread that waits within a pass would begin another, with memory of its own.
+        // Sums are taken in the samples' order, whatever the threads do.
+        let mut sum: Option<Pass> = None;
+        for round in order.chunks(phase.micro * rayon::current_num_threads()) {
+            let passes: Vec<Result<Pass>> = round.par_chunks(phase.micro).map(pass).collect();
+            for pass in passes {
+                match &mut sum {
+                    Some(sum) => sum.add(pass?),
+                    None => sum = Some(pass?),
+                }
+            }
         }
+        let mut sum = sum.ok_or_else(|| Error::graph("a step has no samples"))?;
+        let count = order.len().div_ceil(phase.micro) as f32;
         if count > 1.0 {
             sum.leaves.values_mut().for_each(|g| g.iter_mut().for_each(|x| *x /= count));
         }

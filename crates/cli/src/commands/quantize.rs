@@ -49,6 +49,9 @@ pub(crate) struct Arguments {
     /// Calibrates on at most so many samples
     #[arg(long)]
     samples: Option<usize>,
+    /// Gives channels that share a scale similar ranges first, which takes a second pass over the calibration data
+    #[arg(long, requires = "calibrate")]
+    equalize: bool,
     /// Type of inputs and outputs
     #[arg(long, value_enum, default_value_t = IoFlag::Float32)]
     io: IoFlag,
@@ -95,11 +98,19 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
         check_output(report, existing)?;
     }
     let network = Network::load(&a.model, &a.network.input_shape)?;
-    let job = Job { a, network, progress: Stderr::new(), outputs: KeptOutputs::default() };
+    let mut job = Job { a, network, progress: Stderr::new(), outputs: KeptOutputs::default() };
     let default = if a.calibrate.is_empty() && a.stats.is_empty() { WITHOUT_DATA } else { WITH_DATA };
     let plan = a.recipe.plan(&job.network, default, a.io.io() != Io::Float32)?;
     let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable(Arithmetic::Float)?) };
-    let statistics = job.statistics(&plan, float.as_ref())?;
+    let equalized = if let Some(float) = float.as_ref().filter(|_| a.equalize) {
+        let data = job.open(float, &a.calibrate, a.samples)?;
+        job.network.equalize(&a.recipe.recipe(default)?, &data, a.network.threads(), &job.progress)?;
+        Some(job.network.executable(Arithmetic::Float)?)
+    } else {
+        None
+    };
+    let statistics = job.statistics(&plan, equalized.as_ref().or(float.as_ref()))?;
+    drop(equalized);
     let quantized = job.network.quantize(&plan, statistics.as_ref())?;
     let options = LowerOptions { format, io: a.io.io(), unsigned_onnx: a.recipe.wants_unsigned_activations()? };
     let lowered = lower(&quantized, &job.network.file, options)?;
@@ -159,6 +170,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Runs the network, which `float` is compiled from, on the calibration data.
     fn statistics(&self, plan: &QuantPlan, float: Option<&Executable>) -> Result<Option<Statistics>> {
         if !self.a.stats.is_empty() {
             return read_statistics(&self.a.stats).map(Some);

@@ -13,7 +13,7 @@ use fewbit::lower::{LowerOptions, lower, save};
 use fewbit::quantize::{Recipe, TargetSet};
 use fewbit::train::{
     Curve, EpochRecord, Event, Learning, Objective, Observer, Quantizers, Rule, Schedule, Settings, Start, Trainable, Trainer,
-    TrainingData, log, score,
+    TrainingData, curves, log, score,
 };
 use fewbit::write_file::{Existing, check_output, write_file};
 use fewbit::{Arithmetic, Error, Executable, Format, Network, Result};
@@ -26,6 +26,8 @@ use crate::render;
 
 /// Samples that the first ranges of activations come from, at most.
 const CALIBRATION_SAMPLES: usize = 200;
+/// Weights of so many bits lie near the float ones, and small steps lead to the best of them; the next integer of narrower ones is far.
+const ROOMY_BITS: u8 = 8;
 /// Passes over data with labels, unless said otherwise.
 const EPOCHS: usize = 10;
 /// The part of a time budget that is planned with; the rest is for validation and export.
@@ -78,6 +80,9 @@ struct QuantizationFlags {
     /// Runtimes that the network is for: portable (all of them), ort-cpu, litert or fewbit
     #[arg(long, default_value = "portable")]
     target: String,
+    /// Gives channels that share a scale similar ranges before training [default: when distilling]
+    #[arg(long)]
+    equalize: Option<bool>,
     /// How scales of weights are found [default: last-value at 8 bits, lsq below]
     #[arg(long, value_enum)]
     weight_quantizer: Option<WeightFlag>,
@@ -119,13 +124,13 @@ struct OptimizationFlags {
     /// Time to plan epochs for, as in 90s, 30m or 2h [default: 30m when quantizing]
     #[arg(long, value_parser = parse_duration, conflicts_with = "epochs")]
     budget: Option<Duration>,
-    /// Samples per step
-    #[arg(long, default_value_t = 32)]
-    batch: usize,
+    /// Samples per step [default: 32; 16 when distilling]
+    #[arg(long)]
+    batch: Option<usize>,
     /// Rule by which parameters follow gradients
     #[arg(long, value_enum, default_value_t = RuleFlag::Adamw)]
     optimizer: RuleFlag,
-    /// Learning rate [default: 0.001; 0.0001 when quantizing]
+    /// Learning rate [default: 0.001; 0.0001 when quantizing; 0.00005 when distilling to 8-bit weights, 0.002 to fewer bits]
     #[arg(long)]
     rate: Option<f32>,
     /// How the learning rate falls
@@ -198,9 +203,9 @@ struct RunFlags {
     /// Keeps the training in this file after each epoch, and goes on from it if it is there
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// Writes a line per epoch: .csv or .json
-    #[arg(long, value_name = "FILE")]
-    log: Option<PathBuf>,
+    /// Writes a line per epoch, or the curves as a picture: .csv, .json, .svg, several files in turn
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    log: Vec<PathBuf>,
 }
 
 fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
@@ -234,6 +239,8 @@ fn train(a: &Arguments) -> Result<Outcome> {
     let format = Format::of_output(&a.output)?;
     let existing = a.overwrite.existing();
     check_output(&a.output, existing)?;
+    // A log of another kind is refused before the work, not after it.
+    a.run.log.iter().try_for_each(|path| log(&[], path).map(drop))?;
     let qat = a.quantization.qat.as_deref();
     let start = Start::load(&a.model, &a.network.input_shape, true, a.run.seed)?;
     let float = start.float()?;
@@ -252,14 +259,20 @@ fn train(a: &Arguments) -> Result<Outcome> {
     let validation = if a.validate.is_empty() { None } else { Some(open(&a.validate, None)?) };
     let chosen = |name: &str| a.optimization.train.as_ref().is_none_or(|r| r.is_match(name));
     // Few images say little about a batch's statistics: normalizations are folded and so frozen.
-    let start = if distill { Start::load(&a.model, &a.network.input_shape, false, a.run.seed)? } else { start };
+    let mut start = if distill { Start::load(&a.model, &a.network.input_shape, false, a.run.seed)? } else { start };
+    let calibration = open(&a.data, Some(a.samples.unwrap_or(CALIBRATION_SAMPLES).min(CALIBRATION_SAMPLES)))?;
+    let fail = |e: fewbit::quantize::Error| Error::settings(e.to_string());
+    let recipe = qat.map(Recipe::preset).transpose().map_err(fail)?;
+    if let Some(recipe) = recipe.as_ref().filter(|_| a.quantization.equalize.unwrap_or(distill)) {
+        start.equalize(recipe, &calibration, a.network.threads(), &Stderr::new())?;
+    }
     let mut network = start.network(&chosen)?;
     let teacher = if distill { Some(network.clone()) } else { None };
-    if let Some(preset) = qat {
-        let calibration = open(&a.data, Some(a.samples.unwrap_or(CALIBRATION_SAMPLES).min(CALIBRATION_SAMPLES)))?;
-        quantize(a, &start, &mut network, preset, &calibration)?;
+    if let Some(recipe) = &recipe {
+        quantize(a, &start, &mut network, recipe, &calibration)?;
     }
-    let settings = settings(a, distill, start.untrained);
+    let weight_bits = recipe.as_ref().map(|r| r.base.weight().map_or(u8::MAX, |w| w.bits));
+    let settings = settings(a, distill, start.untrained, weight_bits);
     let examples = TrainingData::new(&data).augmented(a.augment.clone());
     let mut trainer = Trainer::new(network, settings, teacher).map_err(|e| failed(a, &e))?;
     plan_epochs(a, &mut trainer, &examples)?;
@@ -271,7 +284,8 @@ fn train(a: &Arguments) -> Result<Outcome> {
     let mut watch = Watch::new(a, validation.as_ref(), &executable);
     trainer.run(&examples, &mut watch).map_err(|e| failed(a, &e))?;
     watch.finish();
-    if let Some(path) = &a.run.log {
+    print!("{}", curves(&trainer.history));
+    for path in &a.run.log {
         write_file(path, log(&trainer.history, path)?.as_bytes(), Existing::Replace)?;
     }
     let graph = result(&trainer.network).map_err(|e| failed(a, &e))?;
@@ -289,10 +303,8 @@ fn failed(a: &Arguments, e: &dyn std::fmt::Display) -> Error {
     Error::network(format!("{}: {e}", a.model.display()))
 }
 
-fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, preset: &str, calibration: &DataSource) -> Result<()> {
-    let fail = |e: fewbit::quantize::Error| Error::settings(e.to_string());
-    let recipe = Recipe::preset(preset).map_err(fail)?;
-    let targets = TargetSet::named(&a.quantization.target).map_err(fail)?;
+fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Recipe, calibration: &DataSource) -> Result<()> {
+    let targets = TargetSet::named(&a.quantization.target).map_err(|e| Error::settings(e.to_string()))?;
     let bits = recipe.base.weight().map_or(8, |w| w.bits);
     let weights = match a.quantization.weight_quantizer {
         Some(WeightFlag::LastValue) => Learning::LastValue,
@@ -308,7 +320,7 @@ fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, preset: &str,
     };
     let progress = Stderr::new();
     let how = Quantizers {
-        recipe: &recipe,
+        recipe,
         targets: &targets,
         weights,
         activations,
@@ -323,19 +335,24 @@ fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, preset: &str,
     Ok(())
 }
 
-fn settings(a: &Arguments, distill: bool, untrained: bool) -> Settings {
+/// The settings of a training; `weight_bits` if it quantizes.
+fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u8>) -> Settings {
     let o = &a.optimization;
-    let qat = a.quantization.qat.is_some();
     Settings {
         epochs: o.epochs.unwrap_or(EPOCHS),
-        batch: o.batch,
+        batch: o.batch.unwrap_or(if distill { 16 } else { 32 }),
         rule: match o.optimizer {
             RuleFlag::Sgd => Rule::Sgd { momentum: o.momentum },
             RuleFlag::Adam => Rule::Adam,
             RuleFlag::Adamw => Rule::AdamW,
         },
         schedule: Schedule {
-            rate: o.rate.unwrap_or(if qat && !untrained { 1e-4 } else { 1e-3 }),
+            rate: o.rate.unwrap_or(match weight_bits {
+                Some(ROOMY_BITS..) if distill => 5e-5,
+                Some(_) if distill => 2e-3,
+                Some(_) if !untrained => 1e-4,
+                _ => 1e-3,
+            }),
             warm_up: o.warm_up,
             curve: match o.schedule {
                 CurveFlag::Constant => Curve::Constant,
@@ -357,7 +374,7 @@ fn settings(a: &Arguments, distill: bool, untrained: bool) -> Settings {
         momentum: 0.9,
         freeze_statistics: a.quantization.freeze_statistics.unwrap_or(if distill {
             0.0
-        } else if qat {
+        } else if weight_bits.is_some() {
             0.7
         } else {
             1.0

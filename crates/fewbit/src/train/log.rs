@@ -5,9 +5,10 @@ use std::path::Path;
 
 use fewbit_train::trainer::EpochRecord;
 
+use super::curves_svg;
 use crate::{Error, Result};
 
-/// A line per epoch: comma-separated for `.csv`, an array for `.json`.
+/// A line per epoch: comma-separated for `.csv`, an array for `.json`; the curves as a picture for `.svg`.
 ///
 /// # Errors
 /// If the path has another extension.
@@ -15,7 +16,8 @@ pub fn log(history: &[EpochRecord], path: &Path) -> Result<String> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("json") => serde_json::to_string_pretty(history).map_err(|e| Error::settings(e.to_string())),
         Some("csv") => Ok(csv(history)),
-        _ => Err(Error::settings(format!("{}: a log is .csv or .json", path.display()))),
+        Some("svg") => Ok(curves_svg(history)),
+        _ => Err(Error::settings(format!("{}: a log is .csv, .json or .svg", path.display()))),
     }
 }
 

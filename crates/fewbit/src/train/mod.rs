@@ -4,6 +4,7 @@
 //! the float graph or the quantized one, which is lowered and written like any other. What the training is judged by is the
 //! exported network itself, run in integers: [`score`].
 
+mod curves;
 mod examples;
 mod log;
 
@@ -30,6 +31,7 @@ use crate::network::{Network, fix_shapes};
 use crate::parallel::{Progress, Silent, for_each_sample};
 use crate::{Error, Result};
 
+pub use curves::{curves, curves_svg};
 pub use examples::TrainingData;
 pub use log::log;
 
@@ -82,6 +84,17 @@ impl Start {
         let mut file = self.file.clone();
         let notes = canonicalize(&mut file.model.graph).map_err(|e| self.fail(&e))?;
         Ok(Network { file, notes })
+    }
+
+    /// Gives channels that will share a scale similar ranges; the network computes the same. Batch normalizations must be folded.
+    ///
+    /// # Errors
+    /// If the data cannot be read or the network does not run.
+    pub fn equalize(&mut self, recipe: &Recipe, data: &DataSource, threads: usize, progress: &dyn Progress) -> Result<()> {
+        let mut float = self.float()?;
+        float.equalize(recipe, data, threads, progress)?;
+        self.file = float.file;
+        Ok(())
     }
 
     /// Gives a network quantizers: by a plan, with ranges from the data.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address")]
 
-use super::{Integers, Limits, Simd, WIDTH};
+use super::{Floats, Integers, Limits, WIDTH};
 use std::arch::asm;
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, _mm_adds_epi16, _mm_loadu_si128, _mm_packs_epi32, _mm_packus_epi16, _mm_set1_epi16, _mm_shuffle_epi32,
@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 };
 
 /// Proof that AVX2 and FMA may be executed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2(());
 
 impl Avx2 {
@@ -52,7 +52,8 @@ pub(crate) fn hold<T, const H: usize>(first: *const T, step: usize) -> [*const T
     places
 }
 
-impl Simd for Avx2 {
+impl Floats for Avx2 {
+    type Array = [f32; WIDTH];
     type Vector = __m256;
 
     #[inline(always)]

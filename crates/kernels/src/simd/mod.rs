@@ -1,14 +1,19 @@
-//! Vectors of eight `f32` or `i32`, for the kernels whose registers are laid out by hand.
+//! Vectors of `f32` or `i32`, for the kernels whose registers are laid out by hand.
 //!
-//! In: a [`Kernel`], written once against the operations of [`Simd`] and [`Integers`]. Out: its result, computed by the tier that
-//! [`Isa::vectorize`](crate::Isa::vectorize) was called on. Every implementation performs the same IEEE and integer operations.
+//! In: a [`Kernel`], written once against the operations of [`Simd`], or a [`FloatKernel`] against those of [`Floats`]. Out: its result,
+//! computed by the tier that [`Isa::vectorize`](crate::Isa::vectorize) or
+//! [`Isa::vectorize_floats`](crate::Isa::vectorize_floats) was called on. Every implementation performs the same IEEE and integer
+//! operations.
 //!
-//! To add a tier: a file here that implements [`Simd`] and [`Integers`], and an arm in `Isa::vectorize`.
+//! Vectors of integers have eight elements, those of floats as many as the tier's registers hold well: eight, or sixteen with AVX-512.
+//!
+//! To add a tier: a file here that implements [`Floats`] and [`Integers`], and an arm in `Isa::vectorize`.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+mod floats;
 mod integers;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 pub(crate) mod neon;
@@ -16,33 +21,42 @@ mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(crate) mod wasm;
 
+pub(crate) use floats::{Array, Floats, LINE, Line};
 pub(crate) use integers::{Integers, Limits};
 pub(crate) use portable::Portable;
 
-/// Elements of a vector, in every tier.
+/// Elements of a vector of integers, in every tier, and of one of floats in most.
 pub(crate) const WIDTH: usize = 8;
 
-/// A token that a tier may be used, with the tier's operations.
-pub(crate) trait Simd: Integers {
-    /// Eight floats.
-    type Vector: Copy;
+/// A token that a tier may be used, with the tier's operations on eight elements.
+pub(crate) trait Simd: Integers + Floats<Array = [f32; WIDTH]> {}
 
-    /// Eight times `x`.
-    fn splat(self, x: f32) -> Self::Vector;
-    /// Reads eight floats.
-    fn load(self, from: &[f32; WIDTH]) -> Self::Vector;
-    /// Writes eight floats.
-    fn store(self, vector: Self::Vector, to: &mut [f32; WIDTH]);
-    /// `a * b + c`, rounded once (see [`crate::mul_add`]).
-    fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// As [`Clamp::apply`](crate::Clamp::apply).
-    fn clamp(self, x: Self::Vector, min: Self::Vector, max: Self::Vector) -> Self::Vector;
-}
+impl<S: Integers + Floats<Array = [f32; WIDTH]>> Simd for S {}
 
-/// Code that is compiled once per tier. `run` and what it calls must be `#[inline(always)]`.
+/// Code on vectors of eight elements that is compiled once per tier. `run` and what it calls must be `#[inline(always)]`.
 pub(crate) trait Kernel {
     /// The result.
     type Output;
     /// Computes it.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// As [`Kernel`], on floats alone and vectors of any width.
+pub(crate) trait FloatKernel {
+    /// The result.
+    type Output;
+    /// Computes it.
+    fn run<S: Floats>(self, simd: S) -> Self::Output;
+}
+
+/// A [`FloatKernel`] on vectors of eight elements.
+pub(crate) struct Eight<K>(pub(crate) K);
+
+impl<K: FloatKernel> Kernel for Eight<K> {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> K::Output {
+        self.0.run(simd)
+    }
 }

@@ -1,6 +1,6 @@
 //! Vectors as pairs of 128-bit registers.
 
-use super::{Integers, Limits, Simd, WIDTH};
+use super::{Floats, Integers, Limits, WIDTH};
 use std::arch::aarch64::{
     float32x4_t, int16x8_t, int32x4_t, vaddq_s32, vbslq_f32, vcgtq_f32, vcltq_f32, vcombine_s16, vcombine_u8, vcvtnq_s32_f32,
     vcvtq_f32_s32, vdup_n_s16, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vget_low_s16, vget_low_u8, vld1q_f32, vld1q_s32, vld1q_u8, vld2_s8,
@@ -23,7 +23,8 @@ impl Neon {
     }
 }
 
-impl Simd for Neon {
+impl Floats for Neon {
+    type Array = [f32; WIDTH];
     type Vector = [float32x4_t; 2];
 
     #[inline(always)]

@@ -1,13 +1,14 @@
 //! Vectors as arrays, which compilers turn into what the target has.
 
-use super::{Integers, Limits, Simd, WIDTH};
+use super::{Floats, Integers, Limits, WIDTH};
 use crate::Clamp;
 
 /// The tier that runs everywhere.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
-impl Simd for Portable {
+impl Floats for Portable {
+    type Array = [f32; WIDTH];
     type Vector = [f32; WIDTH];
 
     #[inline(always)]

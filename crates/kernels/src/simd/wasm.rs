@@ -4,7 +4,7 @@
 
 #![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address")]
 
-use super::{Integers, Limits, Simd, WIDTH};
+use super::{Floats, Integers, Limits, WIDTH};
 use std::arch::wasm32::{
     f32x4_add, f32x4_convert_i32x4, f32x4_mul, f32x4_nearest, f32x4_pmax, f32x4_pmin, f32x4_splat, i8x16_shuffle, i16x8_extend_high_i8x16,
     i16x8_extend_high_u8x16, i16x8_extend_low_i8x16, i16x8_extend_low_u8x16, i16x8_narrow_i32x4, i32x4_add, i32x4_dot_i16x8, i32x4_splat,
@@ -44,7 +44,8 @@ fn store<T>(vector: [v128; 2], to: &mut [T; WIDTH]) {
     }
 }
 
-impl Simd for Simd128 {
+impl Floats for Simd128 {
+    type Array = [f32; WIDTH];
     type Vector = [v128; 2];
 
     #[inline(always)]

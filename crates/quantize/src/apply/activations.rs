@@ -30,7 +30,7 @@ pub(super) fn quantize_activations(graph: &mut Graph, plan: &QuantPlan, params: 
             .group_of(value)
             .ok_or_else(|| Error::new(ErrorKind::Plan, format!("the plan has no scale for value '{}'", graph.value(value).name)))?;
         let (scale, zero_point) = numbers.of(graph, plan, params, group)?;
-        let to = params.groups[group].scheme().storage();
+        let to = params.groups[group].scheme().packed_dtype();
         let pair = Pair { scale, zero_point, to };
         if computed.contains(&value) {
             pair.behind(graph, value);
@@ -77,7 +77,7 @@ impl Numbers {
         }
         let numbers: &QuantParams = &params.groups[group];
         let stem = graph.value(plan.groups[group].members[0]).name.clone();
-        let zero_point = Tensor::from_integers(numbers.scheme().storage(), [], &[i64::from(numbers.zero_points()[0])])?;
+        let zero_point = Tensor::from_integers(numbers.scheme().packed_dtype(), [], &[i64::from(numbers.zero_points()[0])])?;
         let scale_name = graph.fresh_name(&format!("{stem}_scale"));
         let scale = graph.add_constant(scale_name, Tensor::scalar(numbers.scales()[0]));
         let zero_point_name = graph.fresh_name(&format!("{stem}_zero_point"));

@@ -1,5 +1,7 @@
 //! Which nodes could run in integers, or have weights to quantize, each looked at alone.
 
+use std::collections::BTreeSet;
+
 use fewbit_ir::op::Gather;
 use fewbit_ir::rule::{Class, Role, quant_rule};
 use fewbit_ir::{Graph, Node, NodeId, Op, TensorType, ValueId};
@@ -17,6 +19,13 @@ const SENSITIVE: [&str; 2] = ["Softmax", "LogSoftmax"];
 /// layers of a network are the ones that suffer. TensorFlow's converter draws the line at the same number; on
 /// MobileNetV2 it is worth 5 dB for 7 kB.
 const MIN_DYNAMIC_ELEMENTS: usize = 1024;
+
+/// Bits of the first and the last layer's weights where others are narrow, as is the custom (`DoReFa`, PACT, LSQ): they are few, and
+/// matter most.
+const INTERFACE_BITS: u8 = 8;
+
+/// Weights are narrow up to so many bits; those of 5 to 7 are so for kernels that saturate, which all layers meet.
+const NARROW_BITS: u8 = 4;
 
 /// Decisions in the making.
 pub(super) struct Draft {
@@ -62,15 +71,16 @@ impl Draft {
 pub(super) fn draft(graph: &Graph, verdicts: &[Option<Verdict>], targets: &TargetSet) -> Result<Draft> {
     let order = graph.topological_order()?;
     let mut draft = Draft { order: order.clone(), decisions: vec![None; graph.node_capacity()] };
+    let at_interface = at_interface(graph);
     for id in order {
         if let Some(verdict) = &verdicts[id.index()] {
-            draft.set(id, decide(graph, graph.node(id), verdict, targets));
+            draft.set(id, decide(graph, graph.node(id), at_interface.contains(&id), verdict, targets));
         }
     }
     Ok(draft)
 }
 
-fn decide(graph: &Graph, node: &Node, verdict: &Verdict, targets: &TargetSet) -> Decision {
+fn decide(graph: &Graph, node: &Node, at_interface: bool, verdict: &Verdict, targets: &TargetSet) -> Decision {
     let class = quant_rule(&node.op).class;
     let no_reals = node.outputs.iter().all(|v| graph.dtype(*v).is_some_and(|d| !d.is_float()));
     if class == Class::Boundary || no_reals {
@@ -81,6 +91,8 @@ fn decide(graph: &Graph, node: &Node, verdict: &Verdict, targets: &TargetSet) ->
         _ if class == Class::Opaque => Err(FloatReason::Opaque),
         _ if is_table(graph, node) => table(graph, node, config),
         Config::Static { weight, activation_bits } => {
+            let wide = at_interface && (activation_bits < INTERFACE_BITS || weight.bits <= NARROW_BITS);
+            let weight = if wide { WeightConfig { bits: INTERFACE_BITS, ..weight } } else { weight };
             integer(graph, node, weight, activation_bits, verdict, targets).map(Decision::Integer)
         }
         Config::Dynamic { weight } => weights(graph, node, Some(weight), WeightScales::PerAxis, WeightMode::Dynamic),
@@ -88,6 +100,34 @@ fn decide(graph: &Graph, node: &Node, verdict: &Verdict, targets: &TargetSet) ->
         Config::Float16 => weights(graph, node, None, WeightScales::PerAxis, WeightMode::Float16),
     };
     decision.unwrap_or_else(Decision::Float)
+}
+
+/// The first nodes with weights behind the inputs, and the last before the outputs.
+fn at_interface(graph: &Graph) -> BTreeSet<NodeId> {
+    let weighted = |node: &Node| {
+        let is_weight = |(i, role): (usize, &Role)| matches!(role, Role::Weight { .. }) && graph.constant_input(node, i).is_some();
+        quant_rule(&node.op).inputs.iter().enumerate().any(is_weight)
+    };
+    let uses = graph.uses();
+    let mut found = BTreeSet::new();
+    for forwards in [true, false] {
+        let mut values = if forwards { graph.inputs.clone() } else { graph.outputs.clone() };
+        let mut seen: BTreeSet<ValueId> = values.iter().copied().collect();
+        while let Some(value) = values.pop() {
+            let nodes: Vec<NodeId> =
+                if forwards { uses[value.index()].iter().map(|u| u.node).collect() } else { graph.producer(value).into_iter().collect() };
+            for id in nodes {
+                let node = graph.node(id);
+                if weighted(node) {
+                    found.insert(id);
+                    continue;
+                }
+                let next: Vec<ValueId> = if forwards { node.outputs.clone() } else { node.inputs.iter().flatten().copied().collect() };
+                values.extend(next.into_iter().filter(|v| seen.insert(*v)));
+            }
+        }
+    }
+    found
 }
 
 fn weights(

@@ -70,9 +70,12 @@ impl Verdicts<'_> {
             Config::Static { activation_bits, .. } => Some(activation_bits),
             _ => None,
         });
+        let interface = members.iter().any(|v| self.graph.inputs.contains(v) || self.is_score(*v));
         match bits {
             // 16-bit activations are symmetric in every runtime that has them.
             Some(16) => QuantScheme { symmetric: true, ..QuantScheme::activation(16) },
+            // What goes in and the scores that come out keep 8 bits where activations are narrow, as the first and last weights do.
+            Some(bits) if !interface => QuantScheme::activation(bits),
             _ => QuantScheme::activation(8),
         }
     }

@@ -100,12 +100,24 @@ impl Recipe {
     /// # Errors
     /// If weights cannot have so many bits, or are no integers.
     pub fn narrow_weights(&mut self, bits: u8) -> Result<()> {
-        let narrowed = self.base.with_weight_bits(bits)?;
-        if self.name == self.base.to_string() {
-            self.name = narrowed.to_string();
-        }
-        self.base = narrowed;
+        self.rebase(self.base.with_weight_bits(bits)?);
         Ok(())
+    }
+
+    /// Gives the activations of nodes that no rule speaks of so many bits; a preset gets the name that says so.
+    ///
+    /// # Errors
+    /// If activations cannot have so many bits, or are not quantized ahead.
+    pub fn narrow_activations(&mut self, bits: u8) -> Result<()> {
+        self.rebase(self.base.with_activation_bits(bits)?);
+        Ok(())
+    }
+
+    fn rebase(&mut self, base: Config) {
+        if self.name == self.base.to_string() {
+            self.name = base.to_string();
+        }
+        self.base = base;
     }
 
     /// The recipe that the text of a TOML file describes; `name` is for messages.

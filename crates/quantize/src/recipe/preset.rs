@@ -56,7 +56,7 @@ pub const PRESETS: [(&str, &str); 4] = [
 ];
 
 const WEIGHT_BITS: [u8; 7] = [2, 3, 4, 5, 6, 7, 8];
-const ACTIVATION_BITS: [u8; 2] = [8, 16];
+const ACTIVATION_BITS: [u8; 3] = [4, 8, 16];
 /// Blocks are powers of two up to this.
 const MAX_BLOCK: usize = 4096;
 
@@ -84,6 +84,22 @@ impl Config {
         match &mut self {
             Self::Static { weight, .. } | Self::Dynamic { weight } | Self::WeightOnly { weight } => weight.bits = bits,
             Self::Float16 => return fail("float16 has no integer weights to narrow".to_owned()),
+        }
+        Ok(self)
+    }
+
+    /// The same with activations of so many bits.
+    ///
+    /// # Errors
+    /// If activations cannot have so many bits, or are not quantized ahead.
+    pub fn with_activation_bits(mut self, bits: u8) -> Result<Self> {
+        let fail = |why: String| Err(Error::new(ErrorKind::Recipe, why));
+        if !ACTIVATION_BITS.contains(&bits) {
+            return fail(format!("activations have 4, 8 or 16 bits, not {bits}"));
+        }
+        match &mut self {
+            Self::Static { activation_bits, .. } => *activation_bits = bits,
+            _ => return fail(format!("{self} has no activations that are quantized ahead: begin with static_wi8_ai8")),
         }
         Ok(self)
     }
@@ -147,7 +163,7 @@ fn parse(name: &str) -> std::result::Result<Config, String> {
     let weight = WeightConfig { bits, block };
     match (mode, activation) {
         ("static", Some(a)) => {
-            let activation_bits = among(a, &ACTIVATION_BITS).ok_or("activations have 8 or 16 bits")?;
+            let activation_bits = among(a, &ACTIVATION_BITS).ok_or("activations have 4, 8 or 16 bits")?;
             Ok(Config::Static { weight, activation_bits })
         }
         ("static", None) => Err("static quantization needs integer activations (_ai8)".to_owned()),
@@ -169,6 +185,7 @@ mod tests {
             ("static_wi8_ai8", Config::STATIC_8),
             ("static_wi7_ai8", Config::Static { weight: weight(7, None), activation_bits: 8 }),
             ("static_wi8_ai16", Config::Static { weight: weight(8, None), activation_bits: 16 }),
+            ("static_wi4_ai4", Config::Static { weight: weight(4, None), activation_bits: 4 }),
             ("static_wi4b32_ai8", Config::Static { weight: weight(4, Some(32)), activation_bits: 8 }),
             ("dynamic_wi8", Config::Dynamic { weight: weight(8, None) }),
             ("weight_only_wi4b32", Config::WeightOnly { weight: weight(4, Some(32)) }),
@@ -188,12 +205,20 @@ mod tests {
     }
 
     #[test]
+    fn activations_are_narrowed() {
+        let narrow = Config::STATIC_8.with_weight_bits(2).and_then(|c| c.with_activation_bits(4)).unwrap();
+        assert_eq!(narrow.to_string(), "static_wi2_ai4");
+        assert!(Config::STATIC_8.with_activation_bits(5).unwrap_err().to_string().contains("4, 8 or 16"));
+        assert!(Config::Float16.with_activation_bits(4).unwrap_err().to_string().contains("float16"));
+    }
+
+    #[test]
     fn names_that_mean_nothing_say_why() {
         for (name, says) in [
             ("int8", "_wi8"),
             ("static_wi8", "_ai8"),
             ("static_wi9_ai8", "2 to 8 bits"),
-            ("static_wi8_ai4", "8 or 16 bits"),
+            ("static_wi8_ai5", "4, 8 or 16 bits"),
             ("dynamic_wi8_ai8", "says nothing of activations"),
             ("weight_only_wi4b33", "power of two"),
             ("quick_wi8", "none of static"),

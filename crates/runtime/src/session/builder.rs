@@ -11,7 +11,7 @@ use super::arena::{self, Lifetime};
 use super::compile::Program;
 use super::facts::Facts;
 use super::fuse::fuse;
-use super::integer::IntegerKernel;
+use super::integer::{IntegerKernel, shift};
 use super::kernel::Kernel;
 use super::lower::lower;
 use super::plan::{Plan, Slot, SlotId, Step, Storage, room};
@@ -274,11 +274,12 @@ impl<'a> Builder<'a> {
         Ok(id)
     }
 
-    /// The slot of integers as they are held: `i8` from outside are brought into the arena first.
+    /// The slot of integers as they are held: other types than `u8` are brought into the arena first.
     pub(super) fn held(&mut self, node: NodeId, value: ValueId) -> Result<SlotId> {
         let slot = self.slot(value)?;
         let Slot { dtype, storage, .. } = &self.slots[slot.0];
-        if *dtype != Some(DType::I8) || matches!(storage, Storage::Arena(_)) {
+        let as_held = dtype.is_none_or(|d| d == DType::U8 || shift(d).is_none());
+        if as_held || matches!(storage, Storage::Arena(_)) {
             return Ok(slot);
         }
         let held = self.held_output(value)?;

@@ -10,6 +10,7 @@ use fewbit_ir::ValueId;
 use fewbit_tensor::{DType, Tensor};
 
 use super::compile::Program;
+use super::integer::shift;
 use super::kernel::{Kernel, Operands, Target};
 use super::plan::{Plan, Slot, SlotId, Step, Storage};
 use super::{TapView, Workspace};
@@ -157,10 +158,13 @@ impl Run<'_> {
         let slot = &self.plan.slots[id.0];
         match (&slot.storage, &slot.shape) {
             (Storage::Arena(start), Some(shape)) => match slot.dtype {
-                Some(dtype @ (DType::U8 | DType::I8)) => {
-                    let held = &bytemuck::cast_slice(&self.workspace.arena[self.base + start..][..slot.room()])[..slot.len()];
-                    let mask = if dtype == DType::I8 { 0x80 } else { 0 };
-                    Ok(Tensor::new(dtype, shape.as_slice(), held.iter().map(|q: &u8| q ^ mask).collect::<Vec<u8>>())?)
+                Some(dtype) if let Some(shift) = shift(dtype) => {
+                    let held: &[u8] = &bytemuck::cast_slice(&self.workspace.arena[self.base + start..][..slot.room()])[..slot.len()];
+                    if dtype.bits() < 8 {
+                        let integers: Vec<i64> = held.iter().map(|q| i64::from(*q) - i64::from(shift)).collect();
+                        return Ok(Tensor::from_integers(dtype, shape.as_slice(), &integers)?);
+                    }
+                    Ok(Tensor::new(dtype, shape.as_slice(), held.iter().map(|q| q ^ shift).collect::<Vec<u8>>())?)
                 }
                 _ => Ok(Tensor::from_vec(shape.as_slice(), self.floats(*start, slot).to_vec())?),
             },

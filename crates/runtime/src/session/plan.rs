@@ -8,6 +8,7 @@ use fewbit_tensor::{DType, Tensor};
 
 use super::builder::Builder;
 use super::compile::Program;
+use super::integer::shift;
 use super::kernel::Kernel;
 use crate::Result;
 
@@ -55,7 +56,7 @@ impl Slot {
 /// `f32` elements of the arena that so many elements take: floats, or integers that are held as bytes.
 pub(super) fn room(dtype: Option<DType>, len: usize) -> usize {
     match dtype {
-        Some(DType::U8 | DType::I8) => len.div_ceil(size_of::<f32>()),
+        Some(dtype) if shift(dtype).is_some() => len.div_ceil(size_of::<f32>()),
         _ => len,
     }
 }
@@ -69,8 +70,8 @@ pub(super) enum Storage {
     Constant(Tensor),
     /// A tensor that a step makes, by its index in the workspace.
     Heap(usize),
-    /// The arena from this `f32` element on; while a plan is made, the number of a buffer. It holds floats, `u8`, and `i8`
-    /// as their numbers plus 128.
+    /// The arena from this `f32` element on; while a plan is made, the number of a buffer. It holds floats and integers of at
+    /// most 8 bits, a byte each, signed ones as their numbers plus 128.
     Arena(usize),
 }
 

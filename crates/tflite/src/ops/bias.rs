@@ -35,7 +35,10 @@ pub(super) fn write(
     }
     let (x, weight) = (w.spec(x), w.spec(weight));
     let (data, quant) = real.quantized(&x, &weight, channels)?;
-    Ok(Some(w.quantized_constant("bias", &data, quant)))
+    Ok(Some(match value {
+        Some(value) => w.integers_of(value, &data, quant),
+        None => w.quantized_constant("bias", &data, quant),
+    }))
 }
 
 /// A constant bias: its reals, and its integers if it has any.

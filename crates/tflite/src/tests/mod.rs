@@ -232,7 +232,7 @@ w_quantized = QuantizeLinear {"axis":0,"to":"i8"} (w_float, s, z)
 output w_quantized
 "#;
     let reals = "w = Unary \"Exp\" (y)\noutput w\n";
-    for (rest, name) in [(integers, "y"), (reals, "y_quantized")] {
+    for (rest, name) in [(integers, "y"), (reals, "y_int8")] {
         let graph = graph("names", &format!("{body}{rest}"));
         let file = file(&bytes_of(&graph));
         let quantized: Vec<_> =

@@ -1,5 +1,6 @@
 //! The graph, node by node, into the tables of the file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use fewbit_ir::{Definition, Graph, NodeId, Op, Use, ValueId};
@@ -137,7 +138,7 @@ impl<'g> Lowering<'g> {
             })?;
             Spec { dtype, shape: Shape::of(self.graph, value)?, quant: self.qdq.params(value).cloned() }
         };
-        let id = self.tables.add(self.tensor_name(value), spec, data);
+        let id = self.tables.add(&self.tensor_name(value), spec, data);
         self.bind(value, id);
         Ok(id)
     }
@@ -152,9 +153,7 @@ impl<'g> Lowering<'g> {
             return Ok(*id);
         }
         let spec = Spec { dtype: data.dtype(), shape: Shape::fixed(data.shape()), quant: Some(quant) };
-        // The tensor stands for the reals themselves, so it has their name.
-        let name = self.graph.value(integers).name.as_str();
-        let id = self.tables.add(name.strip_suffix("_quantized").unwrap_or(name), spec, Some(data));
+        let id = self.tables.add(self.name_of_reals(integers), spec, Some(data));
         self.quantized_constants.insert(key, id);
         Ok(id)
     }
@@ -180,16 +179,30 @@ impl<'g> Lowering<'g> {
         self.tables.row(id).map_or_else(|| Spec::plain(DType::F32, Shape::fixed(&[])), |r| r.spec.clone())
     }
 
-    /// The value's name, or for integers within the graph that of the reals they stand for, if those become no tensor.
-    fn tensor_name(&self, value: ValueId) -> &'g str {
+    /// The value's name, or for integers within the graph that of the reals they stand for, if those become no tensor. Integers beside
+    /// reals are named after these and their type, as TensorFlow does.
+    fn tensor_name(&self, value: ValueId) -> Cow<'g, str> {
         let v = self.graph.value(value);
         let stands_for = || self.dequantizations(value).find(|real| self.is_only_read_as_integers(*real));
         match v.definition {
             Definition::Node { node, .. } if matches!(self.graph.node(node).op, Op::QuantizeLinear(_)) && !self.graph.is_output(value) => {
-                stands_for().map_or(&v.name, |real| &self.graph.value(real).name)
+                let own = stands_for().map(|real| self.graph.value(real).name.as_str()).filter(|name| !name.ends_with("_dequantized"));
+                let ty = match self.graph.dtype(value) {
+                    Some(DType::I8) => "int8",
+                    Some(DType::U8) => "uint8",
+                    _ => "int16",
+                };
+                let beside = || v.name.strip_suffix("_quantized").map(|stem| Cow::from(format!("{stem}_{ty}")));
+                own.map(Cow::from).or_else(beside).unwrap_or_else(|| v.name.as_str().into())
             }
-            _ => &v.name,
+            _ => v.name.as_str().into(),
         }
+    }
+
+    /// The name of the reals that a tensor of constant integers stands for.
+    pub(super) fn name_of_reals(&self, integers: ValueId) -> &'g str {
+        let name = self.graph.value(integers).name.as_str();
+        name.strip_suffix("_quantized").unwrap_or(name)
     }
 
     /// The reals that a value of integers is dequantized to.

@@ -177,6 +177,12 @@ impl<'l, 'g> NodeWriter<'l, 'g> {
         self.lowering.constant(&name, data, Some(quant))
     }
 
+    /// Integers that stand for a constant of the graph, whose name they have.
+    pub(crate) fn integers_of(&mut self, value: ValueId, data: &Data, quant: Quant) -> TensorId {
+        let name = self.lowering.name_of_reals(self.narrow_source(value));
+        self.lowering.constant(name, data, Some(quant))
+    }
+
     /// A constant vector of 32-bit integers, as shapes and axes are.
     pub(crate) fn int_vector(&mut self, role: &str, values: &[i32]) -> TensorId {
         self.constant(role, &Data::vector(values.to_vec()))
@@ -220,11 +226,11 @@ impl<'l, 'g> NodeWriter<'l, 'g> {
             let narrow = self.graph().constant(value).is_none();
             let quant = quant.map(|q| q.rearranged(perm, reshape)).transpose()?;
             let data = arrange(data)?;
-            let name = self.graph().value(self.narrow_source(value)).name.clone();
-            let id = self.lowering.constant(&name, &data, quant.clone());
+            let source = self.narrow_source(value);
             if !narrow || quant.is_some() && self.form != Form::Float {
-                return Ok(id);
+                return Ok(self.lowering.constant(self.lowering.name_of_reals(source), &data, quant));
             }
+            let id = self.lowering.constant(&self.lowering.graph.value(source).name, &data, quant);
             return self.step("weight", Builtin::DEQUANTIZE, Options::None, &[id], &Shape::fixed(data.shape()));
         }
         let from = self.tensor(value)?;

@@ -157,8 +157,10 @@ impl Tape {
                 let name = &program.slots[slot.index()].name;
                 return Err(Error::new(ErrorKind::Input, format!("the gradient of '{name}' has a wrong length")));
             }
-            self.held += seed.len();
-            self.add(&mut gradients, slot, seed);
+            // Copied, so that no buffer joins the free ones that was not taken from them.
+            let mut gradient = self.take(seed.len());
+            gradient.copy_from_slice(&seed);
+            self.add(&mut gradients, slot, gradient);
         }
         for segment in (0..program.segments()).rev() {
             if segment + 1 < program.segments() {
@@ -274,6 +276,12 @@ impl Tape {
             }
             none => *none = Some(d),
         }
+    }
+
+    /// How many buffers are free.
+    #[cfg(test)]
+    pub(super) fn free_buffers(&self) -> usize {
+        self.free.values().map(Vec::len).sum()
     }
 
     fn take(&mut self, len: usize) -> Vec<f32> {

@@ -142,6 +142,83 @@ fn convolutions() {
 }
 
 #[test]
+fn transposed_convolutions() {
+    for (x, w, bias, attributes) in [
+        ("2,4,5,3", "3,4,1,1", 4, r#""groups": 1, "output_padding": [0,0], "window": {"strides": [1,1], "dilations": [1,1]}"#),
+        ("2,4,3,4", "4,3,3,2", 6, r#""groups": 2, "output_padding": [1,0], "window": {"strides": [2,3], "dilations": [1,2]}"#),
+        (
+            "1,4,5,6",
+            "6,1,3,3",
+            6,
+            r#""groups": 6, "output_padding": [1,1], "window": {"strides": [2,2], "dilations": [1,1], "padding": {"Explicit": {"begin": [1,1], "end": [1,1]}}}"#,
+        ),
+    ] {
+        check(&format!(
+            "const x: f32[{x}] = random 1\nconst w: f32[{w}] = random 2\nconst b: f32[{bias}] = random 3\n\
+             y = ConvTranspose {{{attributes}, \"layout\": \"ChannelsLast\"}} (x, w, b)\noutput y\n"
+        ));
+    }
+    check(
+        "const x: f32[2,5,3] = random 1\nconst w: f32[3,4,3] = random 2\n\
+         y = ConvTranspose {\"groups\": 1, \"output_padding\": [0], \"window\": {\"strides\": [2], \"dilations\": [1]}, \
+         \"layout\": \"ChannelsLast\"} (x, w)\noutput y\n",
+    );
+}
+
+#[test]
+fn normalizations() {
+    for (op, channels) in [
+        (r#"LayerNormalization {"axis": -1, "epsilon": 0.01}"#, "6"),
+        (r#"LayerNormalization {"axis": 1, "epsilon": 0.01}"#, "3,2,6"),
+        (r#"InstanceNormalization {"epsilon": 0.01, "layout": "ChannelsLast"}"#, "6"),
+        (r#"GroupNormalization {"epsilon": 0.01, "num_groups": 2, "layout": "ChannelsLast"}"#, "6"),
+        (r#"GroupNormalization {"epsilon": 0.01, "num_groups": 1, "layout": "ChannelsLast"}"#, "6"),
+    ] {
+        check(&format!(
+            "const x: f32[2,3,2,6] = random 1\nconst s: f32[{channels}] = random 2\nconst b: f32[{channels}] = random 3\n\
+             y = {op} (x, s, b)\noutput y\n"
+        ));
+    }
+    check(
+        "const x: f32[3,6] = random 1\nconst s: f32[6] = random 2\ny = RmsNormalization {\"axis\": -1, \"epsilon\": 0.01} (x, s)\noutput y\n",
+    );
+    check(
+        "const x: f32[3,6] = random 1\nconst s: f32[6] = random 2\ny = LayerNormalization {\"axis\": -1, \"epsilon\": 0.01} (x, s)\noutput y\n",
+    );
+}
+
+#[test]
+fn interpolation() {
+    for mode in ["Nearest", "Linear", "Cubic"] {
+        for (coordinates, antialias) in [("HalfPixel", true), ("AlignCorners", false), ("Asymmetric", false)] {
+            for given in ["const cs: f32[4] = [1, 2, 0.6, 1]\ny = R (x, _, cs)", "const cs: i64[4] = [2, 7, 3, 3]\ny = R (x, _, _, cs)"] {
+                let op = format!(
+                    "Resize {{\"mode\": \"{mode}\", \"coordinates\": \"{coordinates}\", \"nearest\": \"RoundPreferFloor\", \"cubic_coeff_a\": -0.75, \
+                     \"exclude_outside\": false, \"extrapolation_value\": 0.0, \"antialias\": {}}}",
+                    antialias && mode != "Nearest"
+                );
+                check(&format!("const x: f32[2,4,5,3] = random 1\n{}\noutput y\n", given.replace("R (", &format!("{op} ("))));
+            }
+        }
+    }
+}
+
+#[test]
+fn attention() {
+    check(
+        "const x: f32[2,4,6] = random 1\nconst q: f32[6,6] = random 2\nconst k: f32[6,6] = random 3\nconst v: f32[6,6] = random 4\n\
+         const heads: i64[4] = [2, 4, 2, 3]\nconst rows: i64[3] = [2, 4, 6]\nconst c: f32[1] = [0.577]\n\
+         const mask: bool[4,4] = [1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1]\nconst cmin: f32[1] = [-20]\n\
+         xq = MatMul {} (x, q)\nxk = MatMul {} (x, k)\nxv = MatMul {} (x, v)\n\
+         rq = Reshape {} (xq, heads)\nrk = Reshape {} (xk, heads)\nrv = Reshape {} (xv, heads)\n\
+         hq = Transpose {\"perm\": [0,2,1,3]} (rq)\nhk = Transpose {\"perm\": [0,2,3,1]} (rk)\nhv = Transpose {\"perm\": [0,2,1,3]} (rv)\n\
+         raw = MatMul {} (hq, hk)\nscaled = Binary {\"kind\": \"Mul\"} (raw, c)\nmasked = Where (mask, scaled, cmin)\n\
+         p = Softmax {\"axis\": -1} (masked)\nmixed = MatMul {} (p, hv)\nback = Transpose {\"perm\": [0,2,1,3]} (mixed)\n\
+         y = Reshape {} (back, rows)\noutput y\n",
+    );
+}
+
+#[test]
 fn products() {
     for (a, b) in [("3,4", "4,5"), ("2,3,4", "4,5"), ("2,3,4", "2,4,5"), ("2,1,3,4", "3,4,5"), ("4", "4,2"), ("3,4", "4")] {
         check(&format!("const a: f32[{a}] = random 1\nconst b: f32[{b}] = random 2\ny = MatMul {{}} (a, b)\noutput y\n"));
@@ -228,6 +305,16 @@ fn arithmetic() {
 }
 
 #[test]
+fn slopes_and_choices() {
+    for b in ["2,3,4", "4", "3,1", "1"] {
+        check(&format!("const a: f32[2,3,4] = random 3\nconst b: f32[{b}] = random 2\ny = PRelu (a, b)\noutput y\n"));
+        check(&format!(
+            "const a: f32[2,3,4] = random 1\nconst b: f32[{b}] = random 2\nconst t: bool[3,1] = [1, 0, 1]\ny = Where (t, a, b)\noutput y\n"
+        ));
+    }
+}
+
+#[test]
 fn pools_reductions_and_softmax() {
     for kind in [
         r#"{"Max": {"column_major_indices": false}}"#,
@@ -251,8 +338,8 @@ fn pools_reductions_and_softmax() {
             ));
         }
     }
-    for op in ["Softmax", "LogSoftmax"] {
-        check(&format!("const x: f32[2,3,5] = random 1\ny = {op} {{\"axis\": -1}} (x)\noutput y\n"));
+    for (op, axis) in [("Softmax", -1), ("LogSoftmax", -1), ("Softmax", 1), ("LogSoftmax", 0)] {
+        check(&format!("const x: f32[2,3,5] = random 1\ny = {op} {{\"axis\": {axis}}} (x)\noutput y\n"));
     }
 }
 
@@ -273,6 +360,22 @@ fn what_moves() {
     check("const x: f32[3,2] = random 1\nconst s: i64[2] = [2, 3]\ny = Tile (x, s)\noutput y\n");
     check("const x: f32[3,2] = random 1\nconst i: i64[4] = [2, 0, 2, 1]\ny = Gather {\"axis\": 0} (x, i)\noutput y\n");
     check("const x: f32[3,4] = random 1\nconst s: i64[2] = [4, 3]\ny = Reshape {} (x, s)\noutput y\n");
+}
+
+#[test]
+fn memory_does_not_grow_from_pass_to_pass() {
+    let (graph, parameters, bindings) =
+        parse("input x: f32[4,3]\nconst w: f32[3,5] = random 1\ny = MatMul {} (x, w)\nz = Unary \"Relu\" (y)\noutput y\noutput z\n");
+    let program = Program::new(&graph, &parameters, &bindings, BatchStatistics::Running, &[]).unwrap();
+    let mut tape = Tape::new();
+    let mut pass = || {
+        tape.forward(Isa::best(), &program, &parameters, &[&numbers(1, 12)]).unwrap();
+        let seeds = vec![(program.output(0), numbers(2, 20)), (program.output(1), numbers(3, 20))];
+        tape.backward(Isa::best(), &program, &parameters, seeds).unwrap();
+        tape.free_buffers()
+    };
+    let first = pass();
+    assert_eq!((pass(), pass()), (first, first));
 }
 
 #[test]

@@ -1,22 +1,23 @@
 //! Depthwise convolution: every channel by itself.
 //!
 //! Channels are the vectorized axis. The common windows have a kernel of their own in which neighbouring output pixels
-//! share the inputs that they load; any other window takes one pixel at a time. Columns and rows of padding are read
+//! share the inputs that they load; any other window, and rows too short for that, take one pixel at a time. Columns and rows of padding are read
 //! from a row of zeros, so borders need no copy. Every output is one chain of fused multiply-adds in tap order.
 //!
 //! To add a window: a line in `Row::run`.
 
 use super::Conv2dDims;
+use super::tile::side_by_side;
 use super::window::Window;
-use crate::simd::{Kernel, Simd, WIDTH};
+use crate::simd::{Array, FloatKernel, Floats, LINE, Line};
 use crate::threads::for_each_chunk;
 use crate::{Clamp, Isa};
 
 /// Packed weights of a depthwise convolution.
 #[derive(Clone, Debug)]
 pub(super) struct Depthwise {
-    /// For every vector of channels its bias, then its weights tap after tap; zeros where channels end.
-    vectors: Vec<[f32; WIDTH]>,
+    /// For every sixteen channels their bias, then their weights tap after tap; zeros where channels end.
+    lines: Vec<Line>,
     /// What a pixel of padding reads.
     zeros: Vec<f32>,
 }
@@ -25,15 +26,23 @@ impl Depthwise {
     /// Packs `[channels, 1, kernel height, kernel width]`.
     pub(super) fn pack(channels: usize, kernel: [usize; 2], values: &[f32], bias: Option<&[f32]>) -> Self {
         let taps = kernel[0] * kernel[1];
-        let mut vectors = vec![[0.0; WIDTH]; channels.div_ceil(WIDTH) * (1 + taps)];
+        let mut lines = vec![Line::ZERO; channels.div_ceil(LINE) * (1 + taps)];
         for c in 0..channels {
-            let vectors = &mut vectors[c / WIDTH * (1 + taps)..];
-            vectors[0][c % WIDTH] = bias.map_or(0.0, |bias| bias[c]);
+            let lines = &mut lines[c / LINE * (1 + taps)..];
+            lines[0].0[c % LINE] = bias.map_or(0.0, |bias| bias[c]);
             for tap in 0..taps {
-                vectors[1 + tap][c % WIDTH] = values[c * taps + tap];
+                lines[1 + tap].0[c % LINE] = values[c * taps + tap];
             }
         }
-        Self { vectors, zeros: vec![0.0; channels] }
+        Self { lines, zeros: vec![0.0; channels] }
+    }
+
+    /// The bias and the `taps` of the vector of channels from `c` on.
+    #[inline(always)]
+    fn vectors<'a, S: Floats>(&'a self, c: usize, taps: usize) -> (&'a S::Array, impl Fn(usize) -> &'a S::Array) {
+        let lines = &self.lines[c / LINE * (1 + taps)..][..=taps];
+        let part = c % LINE / S::Array::LEN;
+        (&lines[0].vectors()[part], move |tap: usize| &lines[1 + tap].vectors()[part])
     }
 
     /// Checked by the caller: `dims` agree with the weights, the slices with `dims`.
@@ -65,11 +74,11 @@ impl Row<'_> {
     /// The list of windows.
     fn run(self, isa: Isa) {
         match (self.dims.kernel, self.dims.stride[1], self.dims.dilation[1]) {
-            ([3, 3], 1, 1) => isa.vectorize(Windows::<3, 3, 1, 4, 6>(self)),
-            ([3, 3], 2, 1) => isa.vectorize(Windows::<3, 3, 2, 4, 9>(self)),
-            ([5, 5], 1, 1) => isa.vectorize(Windows::<5, 5, 1, 4, 8>(self)),
-            ([5, 5], 2, 1) => isa.vectorize(Windows::<5, 5, 2, 2, 7>(self)),
-            _ => isa.vectorize(Pixels(self)),
+            ([3, 3], 1, 1) => isa.vectorize_floats(Windows::<3, 3, 1, 4, 6>(self)),
+            ([3, 3], 2, 1) => isa.vectorize_floats(Windows::<3, 3, 2, 4, 9>(self)),
+            ([5, 5], 1, 1) => isa.vectorize_floats(Windows::<5, 5, 1, 4, 8>(self)),
+            ([5, 5], 2, 1) => isa.vectorize_floats(Windows::<5, 5, 2, 2, 7>(self)),
+            _ => isa.vectorize_floats(Pixels(self)),
         }
     }
 }
@@ -102,124 +111,124 @@ impl<'a> Row<'a> {
 
     /// `V` vectors of channels from `c` on, at output column `x`.
     #[inline(always)]
-    fn block<S: Simd, const V: usize>(&mut self, simd: S, x: usize, c: usize) {
+    fn block<S: Floats, const V: usize>(&mut self, simd: S, x: usize, c: usize) {
         let Self { dims, weights, .. } = *self;
-        let taps = dims.kernel[0] * dims.kernel[1];
-        let weights = &weights.vectors[c / WIDTH * (1 + taps)..][..V * (1 + taps)];
-        let mut sums: [S::Vector; V] = std::array::from_fn(|v| simd.load(&weights[v * (1 + taps)]));
+        let width = S::Array::LEN;
+        let vectors: [_; V] = std::array::from_fn(|v| weights.vectors::<S>(c + v * width, dims.kernel[0] * dims.kernel[1]));
+        let mut sums: [S::Vector; V] = std::array::from_fn(|v| simd.load(vectors[v].0));
         for i in 0..dims.kernel[0] {
             let line = self.line(i);
             for j in 0..dims.kernel[1] {
-                let input = vectors(&self.pixel(line, self.window.horizontal.at(x, j))[c..][..V * WIDTH]);
+                let input = S::Array::chunks(&self.pixel(line, self.window.horizontal.at(x, j))[c..][..V * width]);
                 for v in 0..V {
-                    let weight = simd.load(&weights[v * (1 + taps) + 1 + i * dims.kernel[1] + j]);
+                    let weight = simd.load((vectors[v].1)(i * dims.kernel[1] + j));
                     sums[v] = simd.mul_add(simd.load(&input[v]), weight, sums[v]);
                 }
             }
         }
         let (min, max) = (simd.splat(self.clamp.min), simd.splat(self.clamp.max));
-        let output = self.output[x * dims.in_c + c..][..V * WIDTH].as_chunks_mut().0;
+        let output = S::Array::chunks_mut(&mut self.output[x * dims.in_c + c..][..V * width]);
         for v in 0..V {
             simd.store(simd.clamp(sums[v], min, max), &mut output[v]);
         }
     }
 
-    /// The channels from `from` on, too few for a vector, at output column `x`.
+    /// The last channels from `c` on, too few for a vector, at output column `x`.
     #[inline(always)]
-    fn channels(&mut self, x: usize, from: usize) {
+    fn rest<S: Floats>(&mut self, simd: S, x: usize, c: usize) {
         let Self { dims, weights, .. } = *self;
-        let weights = &weights.vectors[from / WIDTH * (1 + dims.kernel[0] * dims.kernel[1])..];
-        for c in from..dims.in_c {
-            let mut sum = weights[0][c - from];
-            for i in 0..dims.kernel[0] {
-                for j in 0..dims.kernel[1] {
-                    let input = self.pixel(self.line(i), self.window.horizontal.at(x, j))[c];
-                    sum = crate::mul_add(input, weights[1 + i * dims.kernel[1] + j][c - from], sum);
-                }
+        let (bias, taps) = weights.vectors::<S>(c, dims.kernel[0] * dims.kernel[1]);
+        let mut sum = simd.load(bias);
+        for i in 0..dims.kernel[0] {
+            let line = self.line(i);
+            for j in 0..dims.kernel[1] {
+                let input = simd.load_part(&self.pixel(line, self.window.horizontal.at(x, j))[c..]);
+                sum = simd.mul_add(input, simd.load(taps(i * dims.kernel[1] + j)), sum);
             }
-            self.output[x * dims.in_c + c] = self.clamp.apply(sum);
         }
+        let sum = simd.clamp(sum, simd.splat(self.clamp.min), simd.splat(self.clamp.max));
+        simd.store_part(sum, &mut self.output[x * dims.in_c + c..(x + 1) * dims.in_c]);
     }
 }
 
-impl<const KH: usize, const KW: usize, const SW: usize, const P: usize, const COLUMNS: usize> Kernel
+impl<const KH: usize, const KW: usize, const SW: usize, const P: usize, const COLUMNS: usize> FloatKernel
     for Windows<'_, KH, KW, SW, P, COLUMNS>
 {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Floats>(self, simd: S) {
         const { assert!(COLUMNS == (P - 1) * SW + KW) };
         let Self(mut row) = self;
-        let channels = row.dims.in_c;
-        let (min, max) = (simd.splat(row.clamp.min), simd.splat(row.clamp.max));
-        let blocks = channels / WIDTH;
-        let weights = &row.weights.vectors[..blocks * (1 + KH * KW)];
         let Some(last) = row.dims.out_w.checked_sub(P) else { return Pixels(row).run(simd) };
+        let (channels, width) = (row.dims.in_c, S::Array::LEN);
+        let full = channels - channels % width;
+        let (min, max) = (simd.splat(row.clamp.min), simd.splat(row.clamp.max));
         let lines: [Option<&[f32]>; KH] = std::array::from_fn(|i| row.line(i));
         for first in (0..row.dims.out_w).step_by(P) {
             // The last tile reaches back over pixels that are already there.
             let first = first.min(last);
             let left = row.window.horizontal.at(first, 0);
+            let inside = left < row.dims.in_w && row.window.horizontal.at(first + P - 1, KW - 1) < row.dims.in_w;
             let mut inputs = [[&[][..]; COLUMNS]; KH];
             for (inputs, &line) in inputs.iter_mut().zip(&lines) {
-                for (x, input) in inputs.iter_mut().enumerate() {
-                    *input = &vectors(row.pixel(line, left.wrapping_add(x)))[..blocks];
-                }
+                let pixels = match line {
+                    Some(line) if inside => side_by_side(&line[left * channels..], channels, full),
+                    _ => std::array::from_fn(|x| &row.pixel(line, left.wrapping_add(x))[..full]),
+                };
+                *inputs = pixels.map(S::Array::chunks);
             }
             let mut pixels = row.output[first * channels..][..P * channels].chunks_exact_mut(channels);
-            let outputs: [&mut [[f32; WIDTH]]; P] =
-                std::array::from_fn(|_| &mut pixels.next().unwrap_or_default().as_chunks_mut().0[..blocks]);
-            for (c, weights) in weights.chunks_exact(1 + KH * KW).enumerate() {
-                let mut sums = [simd.load(&weights[0]); P];
-                for i in 0..KH {
+            let mut outputs: [&mut [S::Array]; P] =
+                std::array::from_fn(|_| S::Array::chunks_mut(&mut pixels.next().unwrap_or_default()[..full]));
+            for v in 0..full / width {
+                let (bias, taps) = row.weights.vectors::<S>(v * width, KH * KW);
+                let mut sums = [simd.load(bias); P];
+                for (i, inputs) in inputs.iter().enumerate() {
                     for j in 0..KW {
-                        let weight = simd.load(&weights[1 + i * KW + j]);
+                        let weight = simd.load(taps(i * KW + j));
                         for p in 0..P {
-                            // SAFETY: every input was cut to `blocks`, the number of pieces of `weights`. Checking each of them
-                            // takes as long as the multiply-adds.
-                            let input = unsafe { inputs[i][p * SW + j].get_unchecked(c) };
+                            // SAFETY: every input has `full` elements, and `v` counts their vectors. Checking each of them takes as long as the
+                            // multiply-adds.
+                            let input = unsafe { inputs[p * SW + j].get_unchecked(v) };
                             sums[p] = simd.mul_add(simd.load(input), weight, sums[p]);
                         }
                     }
                 }
-                for p in 0..P {
-                    simd.store(simd.clamp(sums[p], min, max), &mut outputs[p][c]);
+                for (output, sum) in outputs.iter_mut().zip(sums) {
+                    simd.store(simd.clamp(sum, min, max), &mut output[v]);
                 }
             }
         }
-        if !channels.is_multiple_of(WIDTH) {
-            for x in 0..row.dims.out_w {
-                row.channels(x, blocks * WIDTH);
-            }
+        if full < channels {
+            (0..row.dims.out_w).for_each(
+                #[inline(always)]
+                |x| row.rest(simd, x, full),
+            );
         }
     }
 }
 
-impl Kernel for Pixels<'_> {
+impl FloatKernel for Pixels<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
+    fn run<S: Floats>(self, simd: S) {
         let Self(mut row) = self;
-        let channels = row.dims.in_c;
+        let (channels, width) = (row.dims.in_c, S::Array::LEN);
         for x in 0..row.dims.out_w {
             let mut c = 0;
-            while c + 4 * WIDTH <= channels {
+            while c + 4 * width <= channels {
                 row.block::<S, 4>(simd, x, c);
-                c += 4 * WIDTH;
+                c += 4 * width;
             }
-            while c + WIDTH <= channels {
+            while c + width <= channels {
                 row.block::<S, 1>(simd, x, c);
-                c += WIDTH;
+                c += width;
             }
-            row.channels(x, c);
+            if c < channels {
+                row.rest(simd, x, c);
+            }
         }
     }
-}
-
-/// A slice as vectors, without the rest that fills none.
-#[inline(always)]
-fn vectors(values: &[f32]) -> &[[f32; WIDTH]] {
-    values.as_chunks().0
 }

@@ -7,7 +7,7 @@
 //! | `dims` | sizes and their checks |
 //! | `window` | which inputs a window reads |
 //! | `packed`, `transpose` | the public entries |
-//! | `dense`, `panels`, `tile` | dense and grouped convolution: blocks of outputs, the order of the weights, the inner kernel |
+//! | `dense`, `panels`, `shapes`, `tile` | dense and grouped convolution: blocks of outputs, the order of the weights, sizes of tiles, the inner kernel |
 //! | `depthwise` | one channel at a time |
 //! | `nd` | any rank, slow: the oracle |
 //!
@@ -19,6 +19,7 @@ pub(crate) mod dims;
 mod nd;
 mod packed;
 mod panels;
+mod shapes;
 #[cfg(test)]
 mod tests;
 mod tile;

@@ -4,9 +4,10 @@
 //! windows, reading inputs where they lie and zeros where a window covers padding. Every output is one chain of fused
 //! multiply-adds in the order (kernel row, kernel column, input channel), whatever the tile: no cut of the work changes a bit.
 
-use super::panels::{Panel, Panels};
+use super::panels::Panels;
+use super::shapes::Shapes;
 use super::window::Window;
-use crate::simd::{Kernel, Simd, WIDTH};
+use crate::simd::{Array, FloatKernel, Floats, LINE, Line};
 use crate::{Clamp, Isa};
 
 /// Consecutive outputs (over rows and images) of all channels.
@@ -38,62 +39,32 @@ pub(super) enum Placement {
 impl Block<'_> {
     /// Computes all outputs.
     pub(super) fn run(mut self, isa: Isa) {
+        let shapes = Shapes::of(isa);
         let pointwise = self.window.pointwise();
         for group in 0..self.groups {
-            for panel in &self.weights.list {
+            let mut first = 0;
+            while first < self.weights.out_group {
+                let vectors = shapes.vectors(self.weights.out_group - first);
+                let channels = (vectors * shapes.width()).min(self.weights.out_group - first);
                 let mut at = 0;
                 while at < self.pixels {
-                    let (rows, count) = tile_rows(self.pixels - at, panel.vectors);
-                    let run = Run { group, panel, pointwise, at, count };
-                    match (panel.vectors, rows) {
-                        (1, 8) => self.tiles::<1, 8>(isa, run),
-                        (1, 4) => self.tiles::<1, 4>(isa, run),
-                        (1, 3) => self.tiles::<1, 3>(isa, run),
-                        (1, 2) => self.tiles::<1, 2>(isa, run),
-                        (1, _) => self.tiles::<1, 1>(isa, run),
-                        (2, 6) => self.tiles::<2, 6>(isa, run),
-                        (2, 5) => self.tiles::<2, 5>(isa, run),
-                        (2, 4) => self.tiles::<2, 4>(isa, run),
-                        (2, 3) => self.tiles::<2, 3>(isa, run),
-                        (2, 2) => self.tiles::<2, 2>(isa, run),
-                        (2, _) => self.tiles::<2, 1>(isa, run),
-                        (_, 3) => self.tiles::<3, 3>(isa, run),
-                        (_, 2) => self.tiles::<3, 2>(isa, run),
-                        _ => self.tiles::<3, 1>(isa, run),
-                    }
+                    let (rows, count) = shapes.rows(self.pixels - at, vectors);
+                    shapes.run(&mut self, Run { group, first, channels, pointwise, at, count }, vectors, rows);
                     at += rows * count;
                 }
+                first += channels;
             }
         }
-    }
-
-    /// A run of tiles, in a function of its own for the compiler to lay out its registers.
-    fn tiles<const V: usize, const H: usize>(&mut self, isa: Isa, run: Run) {
-        isa.vectorize(Tiles::<V, H> { block: self, run });
-    }
-}
-
-/// Height and number of the next tiles of a panel.
-///
-/// As many full ones as fit: 8 to 12 sums keep both multiply-add units busy and leave room for weights and inputs.
-/// Up to four rows take equally long, so 7 or 8 rows before the end become two tiles of up to four.
-fn tile_rows(left: usize, vectors: usize) -> (usize, usize) {
-    let full = [8, 6, 3][vectors - 1];
-    let (count, rest) = (left / full, left % full);
-    match (count, rest) {
-        (0, 5..) if vectors == 1 => (rest.div_ceil(2), 1),
-        (0, _) => (rest, 1),
-        (1, 1 | 2) if vectors == 2 => (4, 1),
-        (_, 1 | 2) if vectors == 2 => (full, count - 1),
-        _ => (full, count),
     }
 }
 
 /// Tiles of equal height, one below the other.
 #[derive(Clone, Copy)]
-struct Run<'a> {
+pub(super) struct Run {
     group: usize,
-    panel: &'a Panel,
+    /// The first output channel, counted within the group, and their number.
+    first: usize,
+    channels: usize,
     /// See [`Window::pointwise`].
     pointwise: Option<usize>,
     /// The first pixel, counted within the block.
@@ -103,9 +74,9 @@ struct Run<'a> {
 }
 
 /// Tiles of `H` pixels by `V` vectors of output channels.
-struct Tiles<'a, 'b, const V: usize, const H: usize> {
-    block: &'a mut Block<'b>,
-    run: Run<'a>,
+pub(super) struct Tiles<'a, 'b, const V: usize, const H: usize> {
+    pub(super) block: &'a mut Block<'b>,
+    pub(super) run: Run,
 }
 
 /// An output.
@@ -121,16 +92,18 @@ struct Pixel {
     x: usize,
 }
 
-impl<const V: usize, const H: usize> Kernel for Tiles<'_, '_, V, H> {
+impl<const V: usize, const H: usize> FloatKernel for Tiles<'_, '_, V, H> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) {
-        let Self { block, run: Run { group, panel, pointwise, at, count } } = self;
+    fn run<S: Floats>(self, simd: S) {
+        let Self { block, run: Run { group, first, channels, pointwise, at, count } } = self;
         let Panels { in_group, out_group, .. } = *block.weights;
         let in_c = block.window.in_c;
-        let (bias, weights) = block.weights.panel::<V>(group, panel);
-        let bias: [S::Vector; V] = std::array::from_fn(|v| simd.load(&bias[v]));
+        let width = S::Array::LEN;
+        let panels: [(&Line, &[Line]); V] = std::array::from_fn(|v| block.weights.panel(group, (first + v * width) / LINE));
+        let bias: [S::Vector; V] = std::array::from_fn(|v| simd.load(vector::<S>(panels[v].0, v)));
+        let weights = panels.map(|(_, weights)| weights);
         let (min, max) = (simd.splat(block.clamp.min), simd.splat(block.clamp.max));
         let consecutive = matches!(block.placement, Placement::Consecutive);
         let mut next = block.pixel(at);
@@ -139,29 +112,27 @@ impl<const V: usize, const H: usize> Kernel for Tiles<'_, '_, V, H> {
             let pixels: [Pixel; H] = if consecutive && pointwise.is_some() { [next; H] } else { block.advance(&mut next) };
             let sums = if let Some(tap) = pointwise {
                 let inputs = side_by_side(&block.input[(block.first + at) * in_c + group * in_group..], in_c, in_group);
-                accumulate(simd, [bias; H], inputs, &weights[tap * in_group..][..in_group])
+                accumulate(simd, [bias; H], inputs, weights.map(|weights| &weights[tap * in_group..][..in_group]))
             } else {
                 block.windows(simd, [bias; H], &pixels, group * in_group, weights)
             };
-            // Out of the registers first: indexed by a loop that is too large to unroll, the sums would live in memory throughout.
-            let mut tile = [[[0.0; WIDTH]; V]; H];
+            let channel = group * out_group + first;
             for p in 0..H {
-                for v in 0..V {
-                    simd.store(simd.clamp(sums[p][v], min, max), &mut tile[p][v]);
-                }
-            }
-            let channel = group * out_group + panel.first;
-            for (p, (sums, pixel)) in tile.iter().zip(&pixels).enumerate() {
                 let start = match block.placement {
                     Placement::Consecutive => (at + p) * (out_group * block.groups),
-                    Placement::Scattered { row, column } => (pixel.line - block.first / block.window.out_w) * row + pixel.x * column,
+                    Placement::Scattered { row, column } => {
+                        (pixels[p].line - block.first / block.window.out_w) * row + pixels[p].x * column
+                    }
                 };
-                let (output, sums) = (&mut block.output[start + channel..][..panel.channels], sums.as_flattened());
-                // A copy of known length is a few moves, any other a call.
-                if output.len() == V * WIDTH {
-                    output.copy_from_slice(&sums[..V * WIDTH]);
-                } else {
-                    output.copy_from_slice(&sums[..output.len()]);
+                let output = &mut block.output[start + channel..][..channels];
+                for v in 0..V {
+                    let sum = simd.clamp(sums[p][v], min, max);
+                    if channels == V * width {
+                        simd.store(sum, &mut S::Array::chunks_mut(output)[v]);
+                    } else {
+                        let end = channels.min((v + 1) * width);
+                        simd.store_part(sum, &mut output[v * width..end]);
+                    }
                 }
             }
         }
@@ -198,13 +169,13 @@ impl Block<'_> {
 
     /// Adds all taps of the windows of `pixels` to `sums`; `channel` is the group's first input channel.
     #[inline(always)]
-    fn windows<S: Simd, const V: usize, const H: usize>(
+    fn windows<S: Floats, const V: usize, const H: usize>(
         &self,
         simd: S,
         mut sums: [[S::Vector; V]; H],
         pixels: &[Pixel; H],
         channel: usize,
-        weights: &[[[f32; WIDTH]; V]],
+        weights: [&[Line]; V],
     ) -> [[S::Vector; V]; H] {
         let Window { in_h, in_w, in_c, vertical, horizontal, width, .. } = *self.window;
         let in_group = self.weights.in_group;
@@ -221,7 +192,7 @@ impl Block<'_> {
                 } else {
                     [&self.zeros[..run]; H]
                 };
-                sums = accumulate(simd, sums, inputs, &weights[vertical.kernel(i) * run..][..run]);
+                sums = accumulate(simd, sums, inputs, weights.map(|weights| &weights[vertical.kernel(i) * run..][..run]));
             }
             return sums;
         }
@@ -235,7 +206,7 @@ impl Block<'_> {
                     }
                 }
                 let tap = vertical.kernel(i) * width + horizontal.kernel(j);
-                sums = accumulate(simd, sums, inputs, &weights[tap * in_group..][..in_group]);
+                sums = accumulate(simd, sums, inputs, weights.map(|weights| &weights[tap * in_group..][..in_group]));
             }
         }
         sums
@@ -244,7 +215,7 @@ impl Block<'_> {
 
 /// `H` slices of `len` elements, `step` apart.
 #[inline(always)]
-fn side_by_side<const H: usize>(input: &[f32], step: usize, len: usize) -> [&[f32]; H] {
+pub(super) fn side_by_side<const H: usize>(input: &[f32], step: usize, len: usize) -> [&[f32]; H] {
     assert!((H - 1) * step + len <= input.len());
     let mut inputs = [input; H];
     for (p, input) in inputs.iter_mut().enumerate() {
@@ -255,23 +226,35 @@ fn side_by_side<const H: usize>(input: &[f32], step: usize, len: usize) -> [&[f3
     inputs
 }
 
-/// `sums[p][v] += Σᵢ inputs[p][i] * weights[i][v]`
+/// The part of a line that is vector `v` of a tile.
 #[inline(always)]
-fn accumulate<S: Simd, const V: usize, const H: usize>(
+fn vector<S: Floats>(line: &Line, v: usize) -> &S::Array {
+    let vectors = line.vectors::<S::Array>();
+    &vectors[v % vectors.len()]
+}
+
+/// `sums[p][v] += Σᵢ inputs[p][i] * weights[v][i]`
+#[inline(always)]
+fn accumulate<S: Floats, const V: usize, const H: usize>(
     simd: S,
     mut sums: [[S::Vector; V]; H],
     mut inputs: [&[f32]; H],
-    weights: &[[[f32; WIDTH]; V]],
+    mut weights: [&[Line]; V],
 ) -> [[S::Vector; V]; H] {
-    for input in &mut inputs {
-        *input = &input[..weights.len()];
+    let depth = weights[0].len();
+    for weights in &mut weights {
+        *weights = &weights[..depth];
     }
-    for (i, weights) in weights.iter().enumerate() {
-        let weights: [S::Vector; V] = std::array::from_fn(|v| simd.load(&weights[v]));
+    for input in &mut inputs {
+        *input = &input[..depth];
+    }
+    for i in 0..depth {
+        // SAFETY: all weights and inputs were cut to `depth`. Checks here cost a quarter of the speed, and unrolling to share them makes
+        // the compiler spill the sums.
+        let weights: [S::Vector; V] = std::array::from_fn(|v| simd.load(vector::<S>(unsafe { weights[v].get_unchecked(i) }, v)));
         // Loops over indices: with closures over arrays the sums would not stay in registers.
         for p in 0..H {
-            // SAFETY: every input was cut to the length of `weights`, whose index `i` is. Checks here cost a quarter of the speed,
-            // and unrolling to share them makes the compiler spill the sums.
+            // SAFETY: as above.
             let x = simd.splat(unsafe { *inputs[p].get_unchecked(i) });
             for v in 0..V {
                 sums[p][v] = simd.mul_add(x, weights[v], sums[p][v]);
@@ -279,24 +262,4 @@ fn accumulate<S: Simd, const V: usize, const H: usize>(
         }
     }
     sums
-}
-
-#[cfg(test)]
-mod tests {
-    use super::tile_rows;
-
-    #[test]
-    fn tiles_cover_every_pixel() {
-        for vectors in 1..=3 {
-            let heights: &[usize] = [&[1, 2, 3, 4, 8][..], &[1, 2, 3, 4, 5, 6], &[1, 2, 3]][vectors - 1];
-            for pixels in 1..40 {
-                let mut left = pixels;
-                while left > 0 {
-                    let (rows, count) = tile_rows(left, vectors);
-                    assert!(heights.contains(&rows) && count > 0 && rows * count <= left, "{left} pixels by {vectors} vectors");
-                    left -= rows * count;
-                }
-            }
-        }
-    }
 }

@@ -10,6 +10,7 @@
 //! | `panels`, `blocks` | an order of the weights, and how pieces are computed with it |
 //! | `strips`, `patches` | the same for AVX-512 |
 //! | `gather` | the inputs of a block's windows, row by row |
+//! | `patch` | the inputs of a rectangle of outputs |
 //! | `tile` | the inner kernels |
 //! | `depthwise` | one channel at a time |
 //! | `scratch` | buffers on the stack |
@@ -24,6 +25,8 @@ mod depthwise;
 mod gather;
 mod packed;
 mod panels;
+#[cfg(target_arch = "x86_64")]
+mod patch;
 #[cfg(target_arch = "x86_64")]
 mod patches;
 mod scratch;

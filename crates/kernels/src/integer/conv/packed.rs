@@ -57,7 +57,7 @@ impl PackedConv2dU8 {
             expect_len("convolution bias", bias.len(), out_c)?;
         }
         let weights = if groups == in_c && in_c == out_c && groups > 1 {
-            Packed::Depthwise(Depthwise::pack(in_c, kernel, values, bias))
+            Packed::Depthwise(Depthwise::pack(isa, in_c, kernel, values, bias))
         } else {
             let (in_group, taps) = (in_c / groups, kernel[0] * kernel[1]);
             let weight = |oc: usize, ic: usize, tap: usize| values[(oc * in_group + ic) * taps + tap];

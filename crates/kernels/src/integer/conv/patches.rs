@@ -7,6 +7,7 @@
 use super::dense::{Piece, Work};
 use super::gather::Gather;
 use super::panels::{QUAD, accumulate};
+use super::patch::{self, Rectangle};
 use super::scratch::Scratch;
 use super::strips::Strips;
 use super::tile::avx512::{Column, LANES, Rows};
@@ -30,12 +31,6 @@ pub(super) struct Patches<'a, F> {
     pub(super) isa: Isa,
     pub(super) avx512: Avx512,
     pub(super) strips: &'a Strips,
-}
-
-/// Consecutive outputs of some consecutive lines.
-struct Rectangle {
-    lines: Range<usize>,
-    columns: Range<usize>,
 }
 
 impl<F: Finish> Patches<'_, F> {
@@ -116,20 +111,8 @@ impl<F: Finish> Patches<'_, F> {
         let high = (vertical.count - 1).checked_mul(vertical.dilation)?.checked_add(1)?;
         let most = room.checked_div(high.checked_mul(in_c)?)?.checked_sub(horizontal.count)? / horizontal.stride + 1;
         let columns = most.min(out_w.min(piece.pixels)).max(1);
-        let lines = room.checked_div(self.width(columns) * in_c)?.checked_sub(high)? / vertical.stride + 1;
+        let lines = room.checked_div(patch::width(self.work.window, columns) * in_c)?.checked_sub(high)? / vertical.stride + 1;
         Some([lines, columns])
-    }
-
-    /// Columns of the input that so many outputs read.
-    fn width(&self, columns: usize) -> usize {
-        let Taps { count, stride, .. } = self.work.window.horizontal;
-        (columns - 1) * stride + count
-    }
-
-    /// Lines of the input that so many lines of outputs read.
-    fn height(&self, lines: usize) -> usize {
-        let Taps { count, stride, dilation, .. } = self.work.window.vertical;
-        (lines - 1) * stride + (count - 1) * dilation + 1
     }
 
     /// Windows that are read from patches of at most so many lines and columns of outputs.
@@ -139,7 +122,7 @@ impl<F: Finish> Patches<'_, F> {
         let mut scratch = Scratch::<u8, ROOM>::new();
         let pixels = piece.pixels;
         let high = lines.min(piece.pixels.div_ceil(out_w) + 1).min(out_h);
-        let bytes = scratch.take(self.height(high) * self.width(columns) * in_c + QUAD);
+        let bytes = scratch.take(patch::height(self.work.window, high) * patch::width(self.work.window, columns) * in_c + QUAD);
         let mut at = 0;
         while at < pixels {
             let (line, x) = ((piece.first + at) / out_w, (piece.first + at) % out_w);
@@ -158,7 +141,7 @@ impl<F: Finish> Patches<'_, F> {
     fn rectangle(&self, part: &Rectangle, bytes: &mut [u8], piece: &mut Piece<F::Output>) {
         let Work { input, finish, .. } = *self.work;
         let Window { in_c, out_w, vertical, horizontal, .. } = *self.work.window;
-        let (bytes, line) = self.inputs(part, bytes);
+        let (bytes, line) = patch::inputs(self.work.window, input, part, QUAD, bytes);
         for strip in self.strips.group(0) {
             if !piece.span().contains(&strip.first) {
                 continue;
@@ -178,38 +161,6 @@ impl<F: Finish> Patches<'_, F> {
                 column.run(self.isa, rows, output, placement);
             }
         }
-    }
-
-    /// The inputs of a rectangle, and elements from one line to the next: where they lie, or copied with padding.
-    fn inputs<'b>(&'b self, part: &Rectangle, bytes: &'b mut [u8]) -> (&'b [u8], usize) {
-        let Window { in_h, in_w, in_c, out_h, vertical, horizontal, .. } = *self.work.window;
-        let (image, line) = (part.lines.start / out_h, part.lines.start % out_h);
-        let (top, left) = (vertical.at(line, 0), horizontal.at(part.columns.start, 0));
-        let (height, width) = (self.height(part.lines.len()), self.width(part.columns.len()));
-        let values = self.work.input.values;
-        let inside = |first: usize, len: usize, all: usize| first.checked_add(len).is_some_and(|end| end <= all);
-        if inside(top, height, in_h) && inside(left, width, in_w) {
-            let first = ((image * in_h + top) * in_w + left) * in_c;
-            // A run may end in the middle of a quad.
-            if first + ((height - 1) * in_w + width) * in_c + QUAD <= values.len() {
-                return (&values[first..], in_w * in_c);
-            }
-        }
-        // Positions left of the input are as large as 2⁶⁴.
-        let start = (left as isize).saturating_neg().clamp(0, width as isize) as usize;
-        let end = (in_w as isize).saturating_sub(left as isize).clamp(start as isize, width as isize) as usize;
-        let from = left.wrapping_add(start).min(in_w) * in_c;
-        for (i, to) in bytes.chunks_exact_mut(width * in_c).take(height).enumerate() {
-            let y = top.wrapping_add(i);
-            if y >= in_h {
-                to.fill(self.work.input.zero_point);
-                continue;
-            }
-            to[..start * in_c].fill(self.work.input.zero_point);
-            to[start * in_c..end * in_c].copy_from_slice(&values[(image * in_h + y) * in_w * in_c + from..][..(end - start) * in_c]);
-            to[end * in_c..].fill(self.work.input.zero_point);
-        }
-        (bytes, width * in_c)
     }
 
     /// Windows that are too long to be laid out: one quad after another, and slowly.

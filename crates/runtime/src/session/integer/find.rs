@@ -213,10 +213,10 @@ impl<'g> Finder<'g> {
             }
         }
         let Some(real) = evaluate(&self.node.op, &inputs, 1)?.into_iter().next() else { return Ok(None) };
-        let scaled = Scaled { scale: to.scale, zero_point: to.zero_point };
+        let scaled = Scaled::from(to);
         let mut table = [0_u8; 256];
         for (entry, x) in table.iter_mut().zip(real.to_f32().iter()) {
-            *entry = scaled.nearest(*x).clamp(to.min, to.max);
+            *entry = scaled.nearest(*x);
         }
         Ok(Some(IntegerNode { work: Work::Table(Arc::new(table)), ..node }))
     }
@@ -264,7 +264,7 @@ impl<'g> Finder<'g> {
         Constant::of(self.graph, self.node.input(index)?)
     }
 
-    /// The one scale of a quantizer or dequantizer of integers of 8 bits, as these are held.
+    /// The one scale of a quantizer or dequantizer of integers of at most 8 bits, as these are held.
     fn scaled(&self, node: &Node, dtype: DType) -> Option<Scaled> {
         let scale = self.graph.constant_input(node, 1)?;
         match node.input(2) {
@@ -332,6 +332,7 @@ impl Scaled {
     pub(in super::super) fn nearest(self, x: f32) -> u8 {
         let q = Rounding::HalfToEven.round(x / self.scale) + f32::from(self.zero_point);
         // Casts saturate, so that what is outside of the integers, infinity too, becomes the nearest.
-        if q.is_nan() { self.zero_point } else { q as u8 }
+        let q = if q.is_nan() { self.zero_point } else { q as u8 };
+        q.clamp(self.limits[0], self.limits[1])
     }
 }

@@ -22,6 +22,13 @@ use crate::ops::dynamic_parameters;
 pub(in super::super) struct Scaled {
     pub(in super::super) scale: f32,
     pub(in super::super) zero_point: u8,
+    /// The smallest that is held, and the largest: types of fewer than 8 bits have fewer.
+    pub(in super::super) limits: [u8; 2],
+}
+
+/// What is added to integers of a type to hold them as `u8`; `None` for types of more bits.
+pub(in super::super) fn shift(dtype: DType) -> Option<u8> {
+    (dtype.is_integer() && dtype.bits() <= 8).then_some(if dtype.is_signed_integer() { 0x80 } else { 0 })
 }
 
 /// What becomes of sums.
@@ -90,7 +97,7 @@ pub(in super::super) enum IntegerKernel {
     DynamicFactors(Arc<[f32]>),
     /// `[x, range, factors]`, convolution of bytes over channels last to floats.
     DynamicConv { weights: Arc<PackedConv2dU8>, dims: Conv2dDims, bias: Option<Arc<[f32]>>, clamp: Clamp },
-    /// `[x]`, from `i8` as the caller has it.
+    /// `[x]`, from integers as the caller has them.
     Hold,
     /// `[x]`
     Permute { shape: Vec<usize>, permutation: Vec<usize> },
@@ -119,7 +126,7 @@ impl IntegerKernel {
             Self::DynamicRange => "dynamic_range",
             Self::DynamicQuantize => "dynamic_quantize_u8",
             Self::DynamicFactors(_) => "dynamic_factors",
-            Self::Hold => "hold_i8",
+            Self::Hold => "hold_u8",
             Self::Permute { .. } => "permute_u8",
             Self::Copy { .. } => "copy_u8",
         }
@@ -191,7 +198,7 @@ impl IntegerKernel {
             }
             Self::DynamicQuantize => {
                 let range = inputs.floats(1)?;
-                let scaled = Scaled { scale: range[0], zero_point: range[1] as u8 };
+                let scaled = Scaled { scale: range[0], zero_point: range[1] as u8, limits: [0, u8::MAX] };
                 kernels::quantize(isa, &scaled.affine(&[i32::from(scaled.zero_point)]), &inputs.floats(0)?, output.bytes())
             }
             Self::DynamicFactors(scales) => {
@@ -206,8 +213,13 @@ impl IntegerKernel {
                 weights.run(dims, input, Sink::F32(&dequantize, output.floats()))
             }
             Self::Hold => {
-                let signed = inputs.tensor(0)?;
-                output.bytes().iter_mut().zip(signed.bytes()).for_each(|(held, q)| *held = q ^ 0x80);
+                let from = inputs.tensor(0)?;
+                let shift = shift(from.dtype()).unwrap_or(0);
+                if from.dtype().bits() == 8 {
+                    output.bytes().iter_mut().zip(from.bytes()).for_each(|(held, q)| *held = q ^ shift);
+                } else {
+                    output.bytes().iter_mut().zip(from.to_i64_vec()).for_each(|(held, q)| *held = (q + i64::from(shift)) as u8);
+                }
                 Ok(())
             }
             Self::Permute { shape, permutation } => kernels::permute(shape, permutation, inputs.bytes(0)?, output.bytes()),
@@ -228,7 +240,7 @@ impl IntegerKernel {
 /// Floats to integers within limits.
 pub(in super::super) fn quantize(isa: Isa, to: OutputU8, from: &[f32], integers: &mut [u8]) -> kernels::Result<()> {
     // The zero point of a fused activation may lie outside of its limits, which the kernel does not take.
-    let scaled = Scaled { scale: to.scale, zero_point: to.zero_point };
+    let scaled = Scaled { limits: [0, u8::MAX], ..Scaled::from(to) };
     kernels::quantize(isa, &scaled.affine(&[i32::from(to.zero_point)]), from, integers)?;
     if (to.min, to.max) != (0, u8::MAX) {
         for q in integers {
@@ -239,21 +251,19 @@ pub(in super::super) fn quantize(isa: Isa, to: OutputU8, from: &[f32], integers:
 }
 
 impl Scaled {
-    /// The numbers of a quantizer or dequantizer with one scale, for integers of 8 bits as they are held.
+    /// The numbers of a quantizer or dequantizer with one scale, for integers of at most 8 bits as they are held.
     pub(in super::super) fn of(scale: &Tensor, zero_point: &Tensor, dtype: DType) -> Option<Self> {
-        let shift = match dtype {
-            DType::U8 => 0,
-            DType::I8 => 128,
-            _ => return None,
-        };
+        let shift = i64::from(shift(dtype)?);
+        let (min, max) = dtype.integer_range()?;
+        let held = |q: i64| u8::try_from(q + shift).ok();
         let one = scale.dtype() == DType::F32 && scale.len() == 1 && zero_point.len() == 1;
         let scale = one.then(|| scale.to_f32()[0]).filter(|s| *s > 0.0 && s.is_finite())?;
-        Some(Self { scale, zero_point: u8::try_from(zero_point.to_i64_vec()[0] + shift).ok()? })
+        Some(Self { scale, zero_point: held(zero_point.to_i64_vec()[0])?, limits: [held(min)?, held(max)?] })
     }
 
-    /// Outputs of this scale, not limited.
+    /// Outputs of this scale, limited by their type alone.
     pub(in super::super) fn output(self) -> OutputU8 {
-        OutputU8 { scale: self.scale, zero_point: self.zero_point, min: 0, max: u8::MAX }
+        OutputU8 { scale: self.scale, zero_point: self.zero_point, min: self.limits[0], max: self.limits[1] }
     }
 
     fn operand(self, values: Operand<'_, u8>) -> OperandU8<'_> {
@@ -261,6 +271,12 @@ impl Scaled {
     }
 
     pub(in super::super) fn affine<'a>(&'a self, zero_points: &'a [i32]) -> Affine<'a> {
-        Affine { scales: std::slice::from_ref(&self.scale), zero_points, inner: 1, min: 0, max: 255 }
+        Affine { scales: std::slice::from_ref(&self.scale), zero_points, inner: 1, min: self.limits[0].into(), max: self.limits[1].into() }
+    }
+}
+
+impl From<OutputU8> for Scaled {
+    fn from(to: OutputU8) -> Self {
+        Self { scale: to.scale, zero_point: to.zero_point, limits: [to.min, to.max] }
     }
 }

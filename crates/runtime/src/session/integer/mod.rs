@@ -8,7 +8,7 @@
 //! no shape before data are seen.
 //!
 //! Integers are held as `u8`: of `i8` values as their numbers plus 128, zero points with them, so that there is one
-//! family of kernels. Sums are exact; what is not, each kernel states in `fewbit-kernels`. Requantization multiplies by a
+//! family of kernels; narrower ones the same way, a byte each, within the limits of their type. Sums are exact; what is not, each kernel states in `fewbit-kernels`. Requantization multiplies by a
 //! float scale and rounds half to even, as ONNX Runtime and XNNPACK do.
 //!
 //! To add an operator: its arm in [`find`], its [`Work`], and a function in `lower::integer`.
@@ -26,7 +26,7 @@ use fewbit_kernels::{BinaryU8, Clamp, ExpTable, Isa, OutputU8, PackedConv2dU8, P
 use rayon::prelude::*;
 
 pub(super) use dynamic::Dynamic;
-pub(super) use kernel::{IntegerKernel, Scaled, Sums, quantize};
+pub(super) use kernel::{IntegerKernel, Scaled, Sums, quantize, shift};
 
 use super::determined::Determined;
 use crate::Result;
@@ -65,7 +65,7 @@ pub(super) struct Activation {
 impl Activation {
     /// Whether outputs of that scale hold its integers as they are.
     pub(super) fn keeps(&self, to: OutputU8) -> bool {
-        self.scaled == Scaled { scale: to.scale, zero_point: to.zero_point } && (to.min, to.max) == (0, u8::MAX)
+        self.scaled == Scaled::from(to)
     }
 }
 

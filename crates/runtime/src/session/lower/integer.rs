@@ -180,7 +180,7 @@ fn moved(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, mu
             (IntegerKernel::Permute { shape, permutation }, integer.inputs.iter().map(|x| !x.keeps(to)).collect())
         }
         Movement::Copy { fill, parts } => {
-            let fill = fill.map(|x| Scaled { scale: to.scale, zero_point: to.zero_point }.nearest(x));
+            let fill = fill.map(|x| Scaled::from(to).nearest(x));
             (IntegerKernel::Copy { fill, parts }, integer.inputs.iter().map(|x| !x.keeps(to)).collect())
         }
     };

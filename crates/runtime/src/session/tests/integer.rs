@@ -36,11 +36,11 @@ impl Quantized {
         self.g.apply(&name, DequantizeLinear { axis: 0, block_size: 0 }.into(), &[q, s, z])
     }
 
-    /// Zero points are named for `i8`.
+    /// Scales and zero points are named for `i8`; narrower types cover the same range in fewer steps.
     fn parameters(&mut self, scale: f32, zero_point: i64) -> (ValueId, ValueId) {
-        let shift = if self.dtype == DType::U8 { 128 } else { 0 };
-        let zero_point = Tensor::from_integers(self.dtype, [], &[zero_point + shift]).unwrap();
-        (self.g.add_constant("", Tensor::scalar(scale)), self.g.add_constant("", zero_point))
+        let (step, (low, _)) = (steps(self.dtype), self.dtype.integer_range().unwrap());
+        let zero_point = Tensor::from_integers(self.dtype, [], &[(zero_point + 128) / step + low]).unwrap();
+        (self.g.add_constant("", Tensor::scalar(scale * step as f32)), self.g.add_constant("", zero_point))
     }
 
     /// Weights of the whole range with a scale for each index of an axis.
@@ -58,6 +58,11 @@ impl Quantized {
             Window { strides: vec![stride; 2], dilations: vec![1; 2], padding: Padding::Explicit { begin: vec![1; 2], end: vec![1; 2] } };
         self.g.apply("conv", Conv { window, groups, layout: Layout::ChannelsLast, activation: Clamp::NONE }.into(), &[x, w, b])
     }
+}
+
+/// Steps of 8 bits that are one of the type.
+fn steps(dtype: DType) -> i64 {
+    1 << (8 - dtype.bits())
 }
 
 /// A graph over `x`, which is quantized, with its one output; and the kernels that run it.
@@ -268,7 +273,7 @@ fn kernels(session: &Session, shape: &[usize]) -> String {
 
 #[test]
 fn integers_are_at_most_a_step_from_rounded_floats() {
-    for (case, dtype) in CASES.iter().flat_map(|c| [(c, DType::I8), (c, DType::U8)]) {
+    for (case, dtype) in CASES.iter().flat_map(|c| [DType::I8, DType::U8, DType::I4, DType::U4].map(|dtype| (c, dtype))) {
         let g = build(case, dtype);
         let session = Session::new(&g, SessionOptions { arithmetic: Arithmetic::Integer, ..SessionOptions::default() }).unwrap();
         assert_eq!(kernels(&session, case.shape), case.kernels, "{}", case.name);
@@ -279,7 +284,7 @@ fn integers_are_at_most_a_step_from_rounded_floats() {
             let got = session.run(&mut workspace, &inputs).unwrap_or_else(|e| panic!("{}: {e}", case.name));
             assert_eq!(got[0].shape(), expected[0].shape(), "{}", case.name);
             for (i, (a, b)) in got[0].to_f32().iter().zip(expected[0].to_f32().iter()).enumerate() {
-                assert!((a - b).abs() <= 0.061, "{} in {dtype}: {a} at {i}, not {b}", case.name);
+                assert!((a - b).abs() <= 0.061 * steps(dtype) as f32, "{} in {dtype}: {a} at {i}, not {b}", case.name);
             }
         }
     }
@@ -316,7 +321,7 @@ fn values_that_are_not_computed_cannot_be_tapped_and_the_others_can() {
 
 #[test]
 fn integers_at_the_interface_are_those_of_the_caller() {
-    for dtype in [DType::I8, DType::U8] {
+    for dtype in [DType::I8, DType::U8, DType::I4, DType::U4] {
         let mut q = Quantized { g: Graph::new("g"), dtype };
         let x = q.g.add_input("x", Some(TensorType::fixed(dtype, &[1, 4, 4, 2])));
         let real = q.dequantize(x, 0.02, 3);
@@ -325,7 +330,7 @@ fn integers_at_the_interface_are_those_of_the_caller() {
         q.g.outputs.push(y);
         infer::infer(&mut q.g).unwrap();
         let range = dtype.integer_range().unwrap();
-        let values: Vec<i64> = (0..32).map(|i| range.0 + i * 8).collect();
+        let values: Vec<i64> = (0..32).map(|i| range.0 + i * 8 / steps(dtype)).collect();
         let inputs = [Tensor::from_integers(dtype, [1, 4, 4, 2], &values).unwrap()];
         let session = Session::new(&q.g, SessionOptions { arithmetic: Arithmetic::Integer, ..SessionOptions::default() }).unwrap();
         let got = session.run(&mut Workspace::new(), &inputs).unwrap();

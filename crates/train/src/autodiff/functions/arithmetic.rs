@@ -102,9 +102,17 @@ impl Repeat {
     }
 }
 
+/// A function of two elements.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Of(Binary),
+    /// The second element is the slope of the first where that is negative.
+    Slope,
+}
+
 #[derive(Debug)]
 struct Elementwise {
-    kind: Binary,
+    kind: Kind,
     repeat: [Repeat; 2],
 }
 
@@ -113,6 +121,14 @@ pub(super) fn binary(site: &Site<'_>, kind: Binary) -> Result<Compiled> {
     {
         return Err(Error::unsupported("it has no gradient: its result is no real number"));
     }
+    elementwise(site, Kind::Of(kind))
+}
+
+pub(super) fn prelu(site: &Site<'_>) -> Result<Compiled> {
+    elementwise(site, Kind::Slope)
+}
+
+fn elementwise(site: &Site<'_>, kind: Kind) -> Result<Compiled> {
     let y = site.output()?;
     let repeat = [Repeat::new(site.shape(0)?, y), Repeat::new(site.shape(1)?, y)];
     Ok(Compiled::new(Elementwise { kind, repeat }, [0, 1]))
@@ -124,24 +140,34 @@ fn map(a: &[f32], b: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) 
 }
 
 impl Elementwise {
+    fn is_linear(&self) -> bool {
+        matches!(self.kind, Kind::Of(Binary::Add | Binary::Sub))
+    }
+
     fn apply(&self, a: &[f32], b: &[f32], y: &mut [f32]) {
         match self.kind {
-            Binary::Add => map(a, b, y, |a, b| a + b),
-            Binary::Sub => map(a, b, y, |a, b| a - b),
-            Binary::Mul => map(a, b, y, |a, b| a * b),
-            Binary::Div => map(a, b, y, |a, b| a / b),
-            Binary::Pow => map(a, b, y, f32::powf),
-            Binary::Mod { fmod } => map(a, b, y, |a, b| {
+            Kind::Slope => map(a, b, y, |a, b| if a < 0.0 { a * b } else { a }),
+            Kind::Of(Binary::Add) => map(a, b, y, |a, b| a + b),
+            Kind::Of(Binary::Sub) => map(a, b, y, |a, b| a - b),
+            Kind::Of(Binary::Mul) => map(a, b, y, |a, b| a * b),
+            Kind::Of(Binary::Div) => map(a, b, y, |a, b| a / b),
+            Kind::Of(Binary::Pow) => map(a, b, y, f32::powf),
+            Kind::Of(Binary::Mod { fmod }) => map(a, b, y, |a, b| {
                 let r = a % b;
                 if !fmod && r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
             }),
-            _ => map(a, b, y, |a, b| (a - b) * (a - b)),
+            Kind::Of(_) => map(a, b, y, |a, b| (a - b) * (a - b)),
         }
     }
 
     /// The derivative by the first or the second operand, at `a` and `b`.
     fn derivative(&self, operand: usize) -> fn(f32, f32) -> f32 {
-        match (self.kind, operand) {
+        let kind = match self.kind {
+            Kind::Of(kind) => kind,
+            Kind::Slope if operand == 0 => return |a, b| if a < 0.0 { b } else { 1.0 },
+            Kind::Slope => return |a, _| a.min(0.0),
+        };
+        match (kind, operand) {
             (Binary::Sub, 1) => |_, _| -1.0,
             (Binary::Mul, 0) => |_, b| b,
             (Binary::Mul, 1) => |a, _| a,
@@ -167,13 +193,13 @@ impl Function for Elementwise {
     }
 
     fn backward(&self, _: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
-        let linear = matches!(self.kind, Binary::Add | Binary::Sub);
+        let linear = self.is_linear();
         let operands = (!linear).then(|| [0, 1].map(|i| self.repeat[i].expand(x[i], dy[0].len())));
         for (i, to) in dx.iter_mut().enumerate() {
             let Some(to) = to else { continue };
             let Some([a, b]) = &operands else {
                 self.repeat[i].sum(dy[0], to);
-                if (self.kind, i) == (Binary::Sub, 1) {
+                if (self.kind, i) == (Kind::Of(Binary::Sub), 1) {
                     to.iter_mut().for_each(|x| *x = -*x);
                 }
                 continue;
@@ -189,7 +215,47 @@ impl Function for Elementwise {
     }
 
     fn reads(&self) -> Reads {
-        if matches!(self.kind, Binary::Add | Binary::Sub) { Reads::NOTHING } else { Reads::INPUTS }
+        if self.is_linear() { Reads::NOTHING } else { Reads::INPUTS }
+    }
+}
+
+/// The second operand where the first is not zero, else the third.
+#[derive(Debug)]
+struct Select {
+    repeat: [Repeat; 3],
+}
+
+pub(super) fn select(site: &Site<'_>) -> Result<Compiled> {
+    let y = site.output()?;
+    let repeat = [Repeat::new(site.shape(0)?, y), Repeat::new(site.shape(1)?, y), Repeat::new(site.shape(2)?, y)];
+    Ok(Compiled::new(Select { repeat }, [0, 1, 2]))
+}
+
+impl Function for Select {
+    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        let len = y[0].len();
+        let [condition, a, b] = [0, 1, 2].map(|i| self.repeat[i].expand(x[i], len));
+        y[0].copy_from_slice(&b);
+        zip3(y[0], &condition, &a, |y, condition, a| *y = if condition == 0.0 { *y } else { a });
+        Ok(())
+    }
+
+    fn backward(&self, _: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        let condition = self.repeat[0].expand(x[0], dy[0].len());
+        if let Some(of_condition) = &mut dx[0] {
+            of_condition.fill(0.0);
+        }
+        for (i, taken) in [(1, true), (2, false)] {
+            let Some(to) = &mut dx[i] else { continue };
+            let mut all = dy[0].to_vec();
+            zip(&mut all, &condition, |d, condition| *d = if (condition != 0.0) == taken { *d } else { 0.0 });
+            self.repeat[i].sum(&all, to);
+        }
+        Ok(())
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::INPUTS
     }
 }
 

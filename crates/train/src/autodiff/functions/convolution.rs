@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use fewbit_ir::Layout;
-use fewbit_ir::op::Conv;
+use fewbit_ir::op::{Conv, ConvTranspose, Window, WindowGeometry};
 use fewbit_kernels::{
     Clamp, Conv2dDims, Conv2dWeights, ConvTranspose2dWeights, Isa, PackedConv2d, PackedConvTranspose2d, conv2d_weight_gradient,
     depthwise_input_gradient,
@@ -22,11 +22,25 @@ pub(super) struct Convolution {
 
 pub(super) fn conv(site: &Site<'_>, op: &Conv) -> Result<Compiled> {
     let (x, weight, y) = (site.shape(0)?, site.shape(1)?, site.output()?);
+    let dims = dims(x, &weight[2..], y, op.layout, (&op.window, op.groups), |spatial| Ok(op.window.geometry(spatial, &weight[2..])?))?;
+    let operands = if site.has(2) { vec![0, 1, 2] } else { vec![0, 1] };
+    Ok(Compiled::new(Convolution { dims }, operands))
+}
+
+/// The sizes for a kernel of two axes.
+fn dims(
+    x: &[usize],
+    kernel: &[usize],
+    y: &[usize],
+    layout: Layout,
+    (window, groups): (&Window, usize),
+    geometry: impl Fn(&[usize]) -> Result<WindowGeometry>,
+) -> Result<Conv2dDims> {
     let spatial: Range<usize> = 1..x.len().saturating_sub(1);
-    if op.layout != Layout::ChannelsLast || !(1..=2).contains(&spatial.len()) {
+    if layout != Layout::ChannelsLast || !(1..=2).contains(&spatial.len()) {
         return Err(Error::unsupported("convolutions are trained along one or two axes and with channels last"));
     }
-    let geometry = op.window.geometry(&x[spatial.clone()], &weight[2..])?;
+    let geometry = geometry(&x[spatial.clone()])?;
     // A single axis becomes the second.
     let pair = |of: &[usize], absent: usize| match of {
         [w] => [absent, *w],
@@ -35,7 +49,7 @@ pub(super) fn conv(site: &Site<'_>, op: &Conv) -> Result<Compiled> {
     };
     let ([in_h, in_w], [out_h, out_w]) = (pair(&x[spatial], 1), pair(&geometry.output, 1));
     let [pad_top, pad_left] = pair(&geometry.begin, 0);
-    let dims = Conv2dDims {
+    Ok(Conv2dDims {
         batch: x[0],
         in_h,
         in_w,
@@ -43,15 +57,55 @@ pub(super) fn conv(site: &Site<'_>, op: &Conv) -> Result<Compiled> {
         out_h,
         out_w,
         out_c: y[y.len() - 1],
-        kernel: pair(&weight[2..], 1),
-        stride: pair(&op.window.strides, 1),
-        dilation: pair(&op.window.dilations, 1),
+        kernel: pair(kernel, 1),
+        stride: pair(&window.strides, 1),
+        dilation: pair(&window.dilations, 1),
         pad_top,
         pad_left,
-        groups: op.groups,
-    };
+        groups,
+    })
+}
+
+/// A transposed convolution with channels last: `[x, weight, bias?]`. `dims` are its own; backwards it is the convolution with the
+/// same weights.
+#[derive(Debug)]
+struct TransposedConvolution {
+    dims: Conv2dDims,
+}
+
+pub(super) fn conv_transpose(site: &Site<'_>, op: &ConvTranspose) -> Result<Compiled> {
+    let (x, weight, y) = (site.shape(0)?, site.shape(1)?, site.output()?);
+    let dims = dims(x, &weight[2..], y, op.layout, (&op.window, op.groups), |spatial| Ok(op.geometry(spatial, &weight[2..])?))?;
     let operands = if site.has(2) { vec![0, 1, 2] } else { vec![0, 1] };
-    Ok(Compiled::new(Convolution { dims }, operands))
+    Ok(Compiled::new(TransposedConvolution { dims }, operands))
+}
+
+impl Function for TransposedConvolution {
+    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        let Conv2dDims { out_c, in_c, kernel, groups, .. } = self.dims;
+        let weights = ConvTranspose2dWeights { out_c, in_c, kernel, groups, values: x[1], bias: x.get(2).copied() };
+        Ok(PackedConvTranspose2d::new(&weights)?.run(isa, &self.dims, Clamp::NONE, x[0], y[0])?)
+    }
+
+    fn backward(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        let backwards = Convolution { dims: self.dims }.backwards();
+        if let Some(of_input) = &mut dx[0] {
+            let Conv2dDims { out_c, in_c, kernel, groups, .. } = backwards;
+            let packed = PackedConv2d::new(&Conv2dWeights { out_c, in_c, kernel, groups, values: x[1], bias: None })?;
+            packed.run(isa, &backwards, Clamp::NONE, dy[0], of_input)?;
+        }
+        if let Some(of_weights) = &mut dx[1] {
+            conv2d_weight_gradient(isa, &backwards, dy[0], x[0], of_weights)?;
+        }
+        if let Some(Some(of_bias)) = dx.get_mut(2) {
+            of_bias.copy_from_slice(&column_sums(dy[0], self.dims.out_c));
+        }
+        Ok(())
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::INPUTS
+    }
 }
 
 /// Weights packed for both directions.

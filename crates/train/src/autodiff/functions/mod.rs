@@ -5,14 +5,16 @@
 //!
 //! | file | operators |
 //! |---|---|
-//! | `convolution` | convolutions |
+//! | `convolution` | convolutions, transposed ones |
 //! | `product` | Gemm, MatMul |
 //! | `unary` | functions of one element |
 //! | `arithmetic` | functions of several elements, with broadcasting |
 //! | `batch_norm` | batch normalization, by batch or running statistics; the factors of one that is to be folded |
+//! | `normalization` | layer, root-mean-square, instance and group normalization |
 //! | `pooling` | pools over windows and over everything |
 //! | `moving` | whatever only moves, copies or drops elements |
 //! | `reduction` | reductions over axes |
+//! | `resize` | interpolation |
 //! | `softmax` | softmax and its logarithm |
 //! | `quantize` | fake quantization of activations, weights and biases |
 
@@ -20,10 +22,12 @@ mod arithmetic;
 mod batch_norm;
 mod convolution;
 mod moving;
+mod normalization;
 mod pooling;
 mod product;
 mod quantize;
 mod reduction;
+mod resize;
 mod softmax;
 mod unary;
 
@@ -96,6 +100,7 @@ impl Compiled {
 pub(super) fn compile(site: &Site<'_>) -> Result<Compiled> {
     match site.op {
         Op::Conv(op) => convolution::conv(site, op),
+        Op::ConvTranspose(op) => convolution::conv_transpose(site, op),
         Op::Gemm(op) => product::gemm(site, *op),
         Op::MatMul(_) => product::matmul(site),
 
@@ -103,13 +108,20 @@ pub(super) fn compile(site: &Site<'_>) -> Result<Compiled> {
         Op::Clip => unary::clip(site),
         Op::Binary(op) => arithmetic::binary(site, op.kind),
         Op::Variadic(op) => arithmetic::variadic(site, *op),
+        Op::PRelu => arithmetic::prelu(site),
+        Op::Where => arithmetic::select(site),
 
         Op::Pool(op) => pooling::pool(site, op),
         Op::GlobalPool(op) => pooling::global_pool(site, *op),
+        Op::LayerNormalization(_) | Op::RmsNormalization(_) | Op::InstanceNormalization(_) | Op::GroupNormalization(_) => {
+            normalization::normalization(site)
+        }
         Op::Reduce(op) => reduction::reduce(site, *op),
         Op::Softmax(op) => softmax::softmax(site, op.axis, false),
         Op::LogSoftmax(op) => softmax::softmax(site, op.axis, true),
 
+        Op::Resize(op) => resize::resize(site, op),
+        Op::Cast(op) if op.to.is_float() => Ok(Compiled::new(moving::Copied, [0])),
         Op::Identity | Op::Dropout | Op::Reshape(_) | Op::Flatten(_) | Op::Squeeze | Op::Unsqueeze => {
             Ok(Compiled::new(moving::Copied, [0]))
         }

@@ -8,17 +8,22 @@
 //! | `pixels` | any window and any number of channels, on every tier, one pixel at a time |
 //! | `avx2` | 32 channels at a time, several pixels of the common windows |
 //! | `bands` | fewer channels, from rows that are widened once for several lines |
+//! | `avx512` | 64 channels at a time, or fewer of several pixels |
 //!
 //! To add a tier: a file, its packed weights, and its line in `Depthwise::run`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
 mod bands;
 mod pixels;
 
 use crate::float::conv::window::Window;
 use crate::integer::requantize::{Finish, QuantizedU8};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
 use crate::threads::{for_each_chunk, threads};
 use crate::{Conv2dDims, Isa, Tier};
 
@@ -27,9 +32,28 @@ use crate::{Conv2dDims, Isa, Tier};
 pub(super) struct Depthwise {
     pixels: pixels::Weights,
     #[cfg(target_arch = "x86_64")]
-    avx2: Option<avx2::Weights>,
-    #[cfg(target_arch = "x86_64")]
-    bands: Option<bands::Weights>,
+    blocks: Option<Blocks>,
+}
+
+/// The kernels that requantize blocks of channels.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Debug)]
+enum Blocks {
+    Avx2(Avx2, avx2::Weights),
+    Bands(Avx2, bands::Weights),
+    Avx512(Avx512, avx512::Weights),
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Blocks {
+    fn pack(isa: Isa, source: &Source) -> Option<Self> {
+        if let Some(avx512) = isa.avx512() {
+            return Some(Self::Avx512(avx512, avx512::Weights::pack(source)));
+        }
+        let avx2 = isa.avx2()?;
+        let blocks = avx2::Weights::pack(source).map(|weights| Self::Avx2(avx2, weights));
+        blocks.or_else(|| Some(Self::Bands(avx2, bands::Weights::pack(source)?)))
+    }
 }
 
 /// Weights as they are given.
@@ -62,20 +86,19 @@ impl Source<'_> {
 
 impl Depthwise {
     /// Packs `[channels, 1, kernel height, kernel width]`.
-    pub(super) fn pack(channels: usize, kernel: [usize; 2], values: &[i8], bias: Option<&[i32]>) -> Self {
+    pub(super) fn pack(isa: Isa, channels: usize, kernel: [usize; 2], values: &[i8], bias: Option<&[i32]>) -> Self {
         let source = Source { channels, kernel, values, bias };
         Self {
             pixels: pixels::Weights::pack(&source),
             #[cfg(target_arch = "x86_64")]
-            avx2: avx2::Weights::pack(&source),
-            #[cfg(target_arch = "x86_64")]
-            bands: bands::Weights::pack(&source),
+            blocks: Blocks::pack(isa, &source),
         }
     }
 
     pub(super) fn kernel_name(isa: Isa) -> &'static str {
         match isa.tier() {
-            Tier::Avx2 | Tier::AvxVnni | Tier::Avx512Vnni => "depthwise, pairs of 16 bits (vpmaddwd)",
+            Tier::Avx512Vnni => "depthwise, quads of bytes (vpdpbusd, 512 bits)",
+            Tier::Avx2 | Tier::AvxVnni => "depthwise, pairs of 16 bits (vpmaddwd)",
             Tier::Neon | Tier::DotProd | Tier::I8mm => "depthwise, 16 bits (smlal)",
             Tier::Simd128 => "depthwise, pairs of 16 bits (i32x4.dot_i16x8_s)",
             Tier::Scalar => "depthwise, scalar",
@@ -95,13 +118,20 @@ impl Depthwise {
                 Row { dims, window: &window, input, image: at / dims.out_h, y: at % dims.out_h }
             };
             #[cfg(target_arch = "x86_64")]
-            if let (Some(avx2), Some(requantize)) = (isa.avx2(), finish.requantizes()) {
-                if let Some(weights) = &self.avx2 {
-                    return weights.run(avx2, row, requantize, F::bytes(output));
-                }
-                if let (Some(weights), Some(cut)) = (&self.bands, bands::Cut::new(dims)) {
-                    let job = bands::Job { dims, window: &window, input, requantize, cut };
-                    return weights.run(avx2, job, i * lines, F::bytes(output));
+            if let (Some(blocks), Some(requantize)) = (&self.blocks, finish.requantizes()) {
+                let bytes = F::bytes(output);
+                match blocks {
+                    Blocks::Avx512(avx512, weights) => {
+                        let job = avx512::Job { dims, window: &window, input, requantize, first: i * lines };
+                        return weights.run(*avx512, &job, bytes);
+                    }
+                    Blocks::Avx2(avx2, weights) => return weights.run(*avx2, row, requantize, bytes),
+                    Blocks::Bands(avx2, weights) => {
+                        if let Some(cut) = bands::Cut::new(dims) {
+                            let job = bands::Job { dims, window: &window, input, requantize, cut };
+                            return weights.run(*avx2, job, i * lines, bytes);
+                        }
+                    }
                 }
             }
             for (at, output) in output.chunks_exact_mut(line).enumerate() {

@@ -18,9 +18,9 @@ use crate::simd::avx2::hold;
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::{
     __m512, __m512i, _mm_mask_storeu_epi8, _mm_storeu_si128, _mm256_mask_storeu_epi8, _mm256_storeu_si256, _mm512_add_epi32,
-    _mm512_castsi512_si256, _mm512_dpbusd_epi32, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64, _mm512_load_si512, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_mullo_epi32, _mm512_permutexvar_epi32, _mm512_set1_epi32, _mm512_setr_epi32,
-    _mm512_setzero_si512, _mm512_storeu_si512, _mm512_sub_epi32,
+    _mm512_castsi512_si256, _mm512_cmplt_ps_mask, _mm512_dpbusd_epi32, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64,
+    _mm512_load_si512, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_ps, _mm512_mullo_epi32, _mm512_permutexvar_epi32,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 /// Channels of a register.
@@ -268,8 +268,8 @@ fn mask(channels: usize) -> u64 {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn sums<const V: usize, const H: usize>(start: &[__m512i; 4], rows: Rows, first: usize, weights: &[Weights]) -> [[__m512i; V]; H] {
-    // Few sums would wait for each other: they are taken twice, of every other quad.
-    let alone = V * H < 8;
+    // Eight sums would wait for each other: they are taken twice, of every other quad.
+    let alone = V * H <= 8;
     let pointers = hold::<u8, H>(rows.bytes.as_ptr().wrapping_add(first * rows.step), rows.step);
     let mut sums = [[_mm512_setzero_si512(); V]; H];
     for sums in &mut sums {
@@ -333,15 +333,20 @@ unsafe fn add<const V: usize, const H: usize>(sums: &mut [[__m512i; V]; H], rows
 impl Steps {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn new(requantize: &Requantize, strip: &Strip) -> Self {
-        let mut multipliers = [[0.0; LANES]; 4];
-        let used = &mut multipliers.as_flattened_mut()[..strip.channels];
-        match requantize.multipliers {
-            [one] => used.fill(*one),
-            all => used.copy_from_slice(&all[strip.first..][..strip.channels]),
+        let mut multipliers = [_mm512_setzero_ps(); 4];
+        let mut near = true;
+        for (multipliers, at) in multipliers.iter_mut().zip((0..strip.channels).step_by(LANES)) {
+            *multipliers = match requantize.multipliers {
+                [one] => _mm512_set1_ps(*one),
+                all => {
+                    let all = &all[strip.first + at..][..LANES.min(strip.channels - at)];
+                    // SAFETY: as many floats are read as the slice has, at any alignment.
+                    unsafe { _mm512_maskz_loadu_ps(mask(all.len()) as u16, all.as_ptr()) }
+                }
+            };
+            near &= _mm512_cmplt_ps_mask(*multipliers, _mm512_set1_ps(1.0)) == u16::MAX;
         }
-        let wide = WideSteps::new(requantize, used);
-        // SAFETY: the arrays have the sixteen floats that are read, at any alignment.
-        Self { multipliers: multipliers.map(|multipliers| unsafe { _mm512_loadu_ps(multipliers.as_ptr()) }), wide }
+        Self { multipliers, wide: WideSteps::new(requantize, near) }
     }
 
     /// Four registers of rounded sums as bytes within the limits, one register's after the other's.

@@ -40,7 +40,7 @@ impl Steps {
             zero: _mm256_set1_epi16(limits.zero_point as i16),
             min: _mm256_set1_epi8(requantize.min as i8),
             max: _mm256_set1_epi8(requantize.max as i8),
-            plain: is_plain(requantize, scales.as_flattened()),
+            plain: scales.as_flattened().iter().all(|&scale| scale < 1.0) && saturates(requantize),
         }
     }
 
@@ -85,17 +85,17 @@ pub(in crate::integer::conv) struct WideSteps {
 }
 
 impl WideSteps {
-    /// With these multipliers.
+    /// Whose multipliers are all less than one, if `near`.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(in crate::integer::conv) fn new(requantize: &Requantize, multipliers: &[f32]) -> Self {
+    pub(in crate::integer::conv) fn new(requantize: &Requantize, near: bool) -> Self {
         let limits = requantize.limits();
         Self {
             high: _mm512_set1_ps(limits.high),
             zero: _mm512_set1_epi16(limits.zero_point as i16),
             min: _mm512_set1_epi8(requantize.min as i8),
             max: _mm512_set1_epi8(requantize.max as i8),
-            plain: is_plain(requantize, multipliers),
+            plain: near && saturates(requantize),
         }
     }
 
@@ -129,7 +129,7 @@ impl WideSteps {
     }
 }
 
-/// Whether products of sums and these multipliers fit 32 bits, as the multipliers are less than one, and saturated bytes are the result.
-fn is_plain(requantize: &Requantize, multipliers: &[f32]) -> bool {
-    [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX] && multipliers.iter().all(|&multiplier| multiplier < 1.0)
+/// Whether saturated bytes are the result.
+fn saturates(requantize: &Requantize) -> bool {
+    [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX]
 }
