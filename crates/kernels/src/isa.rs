@@ -142,6 +142,14 @@ impl Isa {
             fn avx2<R>(body: impl FnOnce() -> R) -> R {
                 body()
             }
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+            fn avx512<R>(body: impl FnOnce() -> R) -> R {
+                body()
+            }
+            if self.0 == Tier::Avx512Vnni {
+                // SAFETY: an `Isa` with this tier is only made after detecting all these features.
+                return unsafe { avx512(body) };
+            }
             // SAFETY: an `Isa` with such a tier is only made after detecting AVX2 and FMA.
             return unsafe { avx2(body) };
         }

@@ -80,6 +80,7 @@ pub use isa::{Isa, Tier};
 pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};
 pub use permute::permute;
 pub use quantize::{Affine, QuantizedInt, dequantize, fake_quantize, quantize};
+pub use threads::for_each_chunk;
 
 /// `a * b + c`, rounded once; twice on WebAssembly, which lacks the instruction.
 #[inline(always)]

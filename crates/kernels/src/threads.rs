@@ -11,8 +11,9 @@ const SERIAL_OPERATIONS: usize = 200_000;
 
 /// Calls `body(i, chunk)` for the `i`-th piece of `chunk` elements of `output` (the last may be shorter).
 ///
-/// `operations` is the size of the whole work, in multiply-adds or the like.
-pub(crate) fn for_each_chunk<T: Send>(output: &mut [T], chunk: usize, operations: usize, body: impl Fn(usize, &mut [T]) + Sync) {
+/// `operations` is the size of the whole work, in multiply-adds or the like. Every kernel shares its work so; callers that
+/// compute a piece of the output by several kernels do, too.
+pub fn for_each_chunk<T: Send>(output: &mut [T], chunk: usize, operations: usize, body: impl Fn(usize, &mut [T]) + Sync) {
     let chunk = chunk.max(1);
     if operations < SERIAL_OPERATIONS || output.len() <= chunk || rayon::current_num_threads() == 1 {
         output.chunks_mut(chunk).enumerate().for_each(|(i, piece)| body(i, piece));

@@ -89,3 +89,15 @@ impl Floats for Avx512 {
         unsafe { _mm512_min_ps(max, _mm512_max_ps(min, x)) }
     }
 }
+
+/// Proof that AVX-512 VBMI, which permutes bytes across a register, may be executed too: Ice Lake, Zen 4, and not Cascade Lake.
+#[derive(Clone, Copy)]
+pub(crate) struct Vbmi(());
+
+impl Vbmi {
+    /// The token, if this processor has the instructions.
+    #[inline(always)]
+    pub(crate) fn beside(_: Avx512) -> Option<Self> {
+        std::arch::is_x86_feature_detected!("avx512vbmi").then_some(Self(()))
+    }
+}

@@ -26,14 +26,27 @@ struct Loop {
     steps: [usize; 2],
 }
 
+/// How an operand is laid over a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     /// As many elements as the run.
     Full,
     /// One element.
     Scalar,
     /// So many elements, over and over.
     Row(usize),
+    /// An element for so many of the result, in a run of more than one row.
+    Column(usize),
+}
+
+impl Side {
+    /// The length of the rows that it tells apart.
+    pub(super) fn row(self) -> Option<usize> {
+        match self {
+            Self::Row(len) | Self::Column(len) => Some(len),
+            Self::Full | Self::Scalar => None,
+        }
+    }
 }
 
 /// Neighbouring axes on which the same operands move.
@@ -83,6 +96,18 @@ impl Broadcast {
         }
     }
 
+    /// Each operand, if the result is a single run, or rows of which an operand has one element each.
+    pub(super) fn sides(&self) -> Option<[Side; 2]> {
+        let mut outer = self.outer.iter().filter(|l| l.size != 1);
+        let (rows, None) = (outer.next(), outer.next()) else { return None };
+        let Some(rows) = rows else { return Some(self.sides) };
+        match (self.sides, rows.steps) {
+            ([Side::Full, Side::Scalar], [step, 1]) if step == self.run => Some([Side::Full, Side::Column(self.run)]),
+            ([Side::Scalar, Side::Full], [1, step]) if step == self.run => Some([Side::Column(self.run), Side::Full]),
+            _ => None,
+        }
+    }
+
     /// Calls `kernel` for each run with its operands and its part of the result.
     pub(super) fn run<T: Copy>(
         &self,
@@ -122,7 +147,7 @@ impl Broadcast {
     fn operand<'a, T: Copy>(&self, side: usize, data: &'a [T], at: usize) -> Operand<'a, T> {
         match self.sides[side] {
             Side::Full => Operand::Full(&data[at..][..self.run]),
-            Side::Scalar => Operand::Scalar(data[at]),
+            Side::Scalar | Side::Column(_) => Operand::Scalar(data[at]),
             Side::Row(len) => Operand::Trailing(&data[at..][..len]),
         }
     }

@@ -10,6 +10,7 @@ use fewbit_tensor::{DType, Tensor, element_count};
 use super::arena::{self, Lifetime};
 use super::compile::Program;
 use super::facts::Facts;
+use super::fuse::fuse;
 use super::integer::{IntegerKernel, shift};
 use super::kernel::Kernel;
 use super::lower::lower;
@@ -86,6 +87,7 @@ impl<'a> Builder<'a> {
         }
         let outputs = self.program.graph.outputs.iter().map(|v| self.slot(*v)).collect::<Result<Vec<_>>>()?;
         let first_taps = self.place_taps(&taps)?;
+        self.fuse(&outputs);
         let lifetimes = self.lifetimes(&outputs);
         let arena = arena::assign(&lifetimes)?;
         for slot in &mut self.slots {
@@ -112,6 +114,17 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(first)
+    }
+
+    /// Makes chains of functions of single elements; what is returned or shown stays.
+    fn fuse(&mut self, outputs: &[SlotId]) {
+        let shown = self.steps.iter().flat_map(|step| step.taps.iter().map(|(_, slot)| slot));
+        let buffer = |id: &SlotId| match self.slots[id.0].storage {
+            Storage::Arena(buffer) => Some(buffer),
+            Storage::Input(_) | Storage::Constant(_) | Storage::Heap(_) => None,
+        };
+        let kept = outputs.iter().chain(shown).filter_map(buffer).collect();
+        self.steps = fuse(std::mem::take(&mut self.steps), &self.slots, &kept, &mut self.buffers);
     }
 
     /// Shares buffers in place where the input dies, and says how long each buffer lives.

@@ -7,9 +7,11 @@
 use fewbit_ir::{Definition, Graph, NodeId, Use, ValueId};
 use fewbit_kernels::Isa;
 use fewbit_tensor::{DType, Tensor};
+use rayon::prelude::*;
 
 use super::Arithmetic;
 use super::determined::Determined;
+use super::hoist::hoist_quantizers;
 use super::integer::Integers;
 use super::pack::{Packed, pack};
 use crate::{Error, ErrorKind, Result, evaluate};
@@ -38,15 +40,22 @@ impl Program {
         let integers = match arithmetic {
             Arithmetic::Float => Integers::default(),
             Arithmetic::Integer | Arithmetic::Dynamic => {
+                hoist_quantizers(&mut graph)?;
                 Integers::new(isa, &graph, &graph.topological_order()?, &graph.uses(), arithmetic == Arithmetic::Dynamic)?
             }
         };
         let order = fold_constants(&mut graph, &integers)?;
         let uses = graph.uses();
+        let float = order.par_iter().filter(|id| !integers.is_claimed(**id));
+        let weights: Vec<(NodeId, Option<Packed>)> = float
+            .map(|&id| {
+                let node = graph.node(id);
+                Ok((id, pack(&graph, node).map_err(|e| e.at(node))?))
+            })
+            .collect::<Result<_>>()?;
         let mut packed = vec![None; graph.node_capacity()];
-        for &id in order.iter().filter(|id| !integers.is_claimed(**id)) {
-            let node = graph.node(id);
-            packed[id.index()] = pack(&graph, node).map_err(|e| e.at(node))?;
+        for (id, weights) in weights {
+            packed[id.index()] = weights;
         }
         if Determined::new(&graph, &order).all() {
             drop_packed_constants(&mut graph, &uses, &packed);

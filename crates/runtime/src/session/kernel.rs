@@ -13,6 +13,7 @@ use fewbit_kernels::{Clamp, Isa};
 use fewbit_tensor::Tensor;
 
 use super::broadcast::Broadcast;
+use super::chain::Chain;
 use super::copy::StridedCopy;
 use super::fake_quantize::FakeQuantize;
 use super::integer::IntegerKernel;
@@ -54,6 +55,8 @@ pub(super) enum Kernel {
     Gather { size: usize, run: usize },
     /// `[x]`
     Permute { shape: Vec<usize>, permutation: Vec<usize> },
+    /// Any number of inputs, see there.
+    Chain(Chain),
     /// Works on integers.
     Integer(IntegerKernel),
     /// Any number of inputs, each copied to its places; the rest of the output is filled first.
@@ -95,6 +98,7 @@ impl Kernel {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Integer(kernel) => kernel.name(),
+            Self::Chain(_) => "chain",
             Self::Evaluate => "evaluate",
             Self::Alias => "alias",
             Self::Conv { .. } => "conv2d",
@@ -141,12 +145,15 @@ impl Kernel {
         if let Self::Integer(kernel) = self {
             return kernel.run(isa, inputs, output)?.map_err(|e| kernel_error(&e));
         }
+        if let Self::Chain(chain) = self {
+            return chain.run(isa, inputs, output);
+        }
         let output = output.floats();
         if let Self::Gather { size, run } = self {
             return gather_floats(&inputs.floats(0)?, *size, *run, inputs.tensor(1)?, output);
         }
         let done = match self {
-            Self::Evaluate | Self::Alias | Self::Integer(_) | Self::Gather { .. } => {
+            Self::Evaluate | Self::Alias | Self::Chain(_) | Self::Integer(_) | Self::Gather { .. } => {
                 return Err(Error::new(ErrorKind::Graph, "the step has no slices to work on"));
             }
             Self::Conv { weights, dims, clamp } => weights.run(isa, dims, *clamp, &inputs.floats(0)?, output),

@@ -44,6 +44,7 @@
 mod arena;
 mod broadcast;
 mod builder;
+mod chain;
 mod compile;
 mod copy;
 mod describe;
@@ -51,6 +52,8 @@ mod determined;
 mod execute;
 mod facts;
 mod fake_quantize;
+mod fuse;
+mod hoist;
 mod integer;
 mod interface;
 mod kernel;

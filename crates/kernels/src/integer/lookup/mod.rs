@@ -2,9 +2,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod vbmi;
 
 use crate::Isa;
 use crate::error::{Result, expect_len};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::avx512::Vbmi;
 use crate::threads::for_each_chunk;
 
 /// Elements per piece of work that one thread takes.
@@ -19,6 +23,10 @@ pub fn lookup_u8(isa: Isa, table: &[u8; 256], input: &[u8], output: &mut [u8]) -
     let operations = output.len();
     for_each_chunk(output, CHUNK, operations, |i, output| {
         let input = &input[i * CHUNK..][..output.len()];
+        #[cfg(target_arch = "x86_64")]
+        if let Some(token) = isa.avx512().and_then(Vbmi::beside) {
+            return vbmi::bytes(token, table, input, output);
+        }
         #[cfg(target_arch = "x86_64")]
         if let Some(token) = isa.avx2() {
             return avx2::bytes(token, table, input, output);
@@ -35,15 +43,13 @@ pub fn lookup_u8(isa: Isa, table: &[u8; 256], input: &[u8], output: &mut [u8]) -
 ///
 /// # Errors
 /// If lengths differ.
-pub fn lookup_f32(isa: Isa, table: &[f32; 256], input: &[u8], output: &mut [f32]) -> Result<()> {
+pub fn lookup_f32(_: Isa, table: &[f32; 256], input: &[u8], output: &mut [f32]) -> Result<()> {
     expect_len("output of a table", output.len(), input.len())?;
     let operations = output.len();
     for_each_chunk(output, CHUNK, operations, |i, output| {
         let input = &input[i * CHUNK..][..output.len()];
-        isa.run(
-            #[inline(always)]
-            || output.iter_mut().zip(input).for_each(|(y, &q)| *y = table[usize::from(q)]),
-        );
+        // Plain loads: instructions that gather are slower.
+        output.iter_mut().zip(input).for_each(|(y, &q)| *y = table[usize::from(q)]);
     });
     Ok(())
 }

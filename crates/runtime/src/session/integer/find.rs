@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use fewbit_ir::axis::resolve_axis;
-use fewbit_ir::op::{Arithmetic, Binary, Clamp, Conv, DequantizeLinear, Gemm, Pad, PadMode, PoolKind, QuantizeLinear, Reduce, ReduceKind};
+use fewbit_ir::op::{
+    Arithmetic, Binary, Clamp, Conv, ConvTranspose, DequantizeLinear, Gemm, Pad, PadMode, PoolKind, QuantizeLinear, Reduce, ReduceKind,
+};
 use fewbit_ir::{Graph, Layout, Node, NodeId, Op, Use, ValueId};
 use fewbit_kernels as kernels;
 use fewbit_kernels::{BinaryU8, ExpTable, Isa, OutputU8};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 use super::super::kernel::kernel_error;
-use super::weights::{Bias, Constant, Form, pack};
+use super::weights::{Bias, Constant, Form, pack, pack_transposed};
 use super::{Activation, IntegerNode, Output, Scaled, Work};
 use crate::{Result, evaluate};
 
@@ -23,6 +25,7 @@ pub(super) fn integer_node(isa: Isa, graph: &Graph, uses: &[Vec<Use>], dynamic: 
     let find = Finder { isa, graph, uses, node };
     let found = match &node.op {
         Op::Conv(op) => find.conv(op),
+        Op::ConvTranspose(op) => find.conv_transpose(op),
         Op::Gemm(op) => find.gemm(*op),
         Op::MatMul(_) => find.matmul(),
         Op::Binary(op) => Ok(find.binary(*op)),
@@ -86,6 +89,17 @@ impl<'g> Finder<'g> {
             None => (x, [0; 2]),
         };
         Ok(Some(IntegerNode { inputs: vec![x], output, work: Work::Conv { weights, pads }, absorbed }))
+    }
+
+    fn conv_transpose(&self, op: &ConvTranspose) -> Result<Option<IntegerNode>> {
+        let (Some(x), Some(weight)) = (self.activation(0), self.constant(1)) else { return Ok(None) };
+        let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| op.layout == Layout::ChannelsLast) else { return Ok(None) };
+        // How much the output loses before its first element depends on the input's size only if that of the output is given.
+        let Some(kernel) = weight.tensor.shape().get(2..).filter(|_| op.output_shape.is_none()) else { return Ok(None) };
+        let Ok(geometry) = op.geometry(kernel, kernel) else { return Ok(None) };
+        let (output, absorbed) = self.output();
+        let weights = pack_transposed(self.isa, &weight, op, &geometry.begin, &bias, x.scaled, &output)?;
+        Ok(weights.map(|weights| IntegerNode { inputs: vec![x], output, work: Work::ConvTranspose(weights), absorbed }))
     }
 
     /// What lies behind a padding with zeros that only this node reads and that changes no scale: the activation, the

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use fewbit_kernels as kernels;
 use fewbit_kernels::{
-    Affine, Clamp, Conv2dDims, Dequantize, Isa, Operand, OperandU8, OutputU8, PackedConv2dU8, QuantizedU8, Requantize, Sink,
+    Affine, Clamp, Conv2dDims, Dequantize, Isa, Operand, OperandU8, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8,
+    Requantize, Sink,
 };
 use fewbit_tensor::{DType, Tensor};
 
@@ -39,11 +40,29 @@ pub(in super::super) enum Sums {
     Floats { factors: Arc<[f32]>, clamp: Clamp },
 }
 
+impl Sums {
+    /// Runs a kernel of which they become the output.
+    fn run(&self, output: Target<'_>, kernel: impl FnOnce(Sink<'_>) -> kernels::Result<()>) -> kernels::Result<()> {
+        match self {
+            Self::Integers { factors, to } => {
+                let requantize = Requantize { multipliers: factors, zero_point: to.zero_point, min: to.min, max: to.max };
+                kernel(Sink::U8(&requantize, output.bytes()))
+            }
+            Self::Floats { factors, clamp } => {
+                let dequantize = Dequantize { scales: factors, bias: None, clamp: *clamp };
+                kernel(Sink::F32(&dequantize, output.floats()))
+            }
+        }
+    }
+}
+
 /// The work of one step on integers.
 #[derive(Debug)]
 pub(in super::super) enum IntegerKernel {
     /// `[x]`, convolution over channels last.
     Conv { weights: Arc<PackedConv2dU8>, dims: Conv2dDims, zero_point: u8, sums: Sums },
+    /// `[x]`, transposed convolution over channels last.
+    ConvTranspose { weights: Arc<PackedConvTranspose2dU8>, dims: Conv2dDims, zero_point: u8, sums: Sums },
     /// `[a, b]`, matrix products of two activations.
     Matmul { dims: kernels::MatmulDims, batch: kernels::BatchStrides, zero_points: [u8; 2], factor: f32, to: OutputU8 },
     /// `[x]`, along rows.
@@ -90,6 +109,7 @@ impl IntegerKernel {
     pub(in super::super) fn name(&self) -> &'static str {
         match self {
             Self::Conv { weights, .. } | Self::DynamicConv { weights, .. } => weights.kernel_name(),
+            Self::ConvTranspose { .. } => "conv_transpose2d_u8",
             Self::Matmul { .. } => "matmul_u8",
             Self::Softmax { .. } => "softmax_u8",
             Self::LayerNorm { .. } => "layer_norm_u8",
@@ -114,7 +134,7 @@ impl IntegerKernel {
 
     pub(in super::super) fn macs(&self) -> usize {
         match self {
-            Self::Conv { dims, .. } | Self::DynamicConv { dims, .. } => dims.macs(),
+            Self::Conv { dims, .. } | Self::ConvTranspose { dims, .. } | Self::DynamicConv { dims, .. } => dims.macs(),
             Self::Matmul { dims, batch, .. } => [dims.m, dims.k, dims.n].iter().fold(batch.batch, |n, &size| n.saturating_mul(size)),
             _ => 0,
         }
@@ -125,16 +145,11 @@ impl IntegerKernel {
         Ok(match self {
             Self::Conv { weights, dims, zero_point, sums } => {
                 let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: *zero_point };
-                match sums {
-                    Sums::Integers { factors, to } => {
-                        let requantize = Requantize { multipliers: factors, zero_point: to.zero_point, min: to.min, max: to.max };
-                        weights.run(dims, input, Sink::U8(&requantize, output.bytes()))
-                    }
-                    Sums::Floats { factors, clamp } => {
-                        let dequantize = Dequantize { scales: factors, bias: None, clamp: *clamp };
-                        weights.run(dims, input, Sink::F32(&dequantize, output.floats()))
-                    }
-                }
+                sums.run(output, |sink| weights.run(dims, input, sink))
+            }
+            Self::ConvTranspose { weights, dims, zero_point, sums } => {
+                let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: *zero_point };
+                sums.run(output, |sink| weights.run(dims, input, sink))
             }
             Self::Matmul { dims, batch, zero_points, factor, to } => {
                 let operand = |i: usize| Ok::<_, crate::Error>(QuantizedU8 { values: inputs.bytes(i)?, zero_point: zero_points[i] });
@@ -168,18 +183,7 @@ impl IntegerKernel {
                 kernels::global_average_pool_u8(isa, *dims, input.scale, quantized(*input)?, *to, output.bytes())
             }
             Self::Requantize { input, to } => kernels::requantize_u8(isa, input.scale, quantized(*input)?, *to, output.bytes()),
-            Self::Quantize(to) => {
-                let integers = output.bytes();
-                // The zero point of a fused activation may lie outside of its limits, which the kernel does not take.
-                let scaled = Scaled { limits: [0, u8::MAX], ..Scaled::from(*to) };
-                let done = kernels::quantize(isa, &scaled.affine(&[i32::from(to.zero_point)]), &inputs.floats(0)?, integers);
-                if (to.min, to.max) != (0, u8::MAX) {
-                    for q in integers.iter_mut() {
-                        *q = (*q).clamp(to.min, to.max);
-                    }
-                }
-                done
-            }
+            Self::Quantize(to) => quantize(isa, *to, &inputs.floats(0)?, output.bytes()),
             Self::Interleave { dims, to } => kernels::quantize_interleaved_u8(isa, *dims, *to, &inputs.floats(0)?, output.bytes()),
             Self::Dequantize(from) => {
                 kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), inputs.bytes(0)?, output.floats())
@@ -231,6 +235,19 @@ impl IntegerKernel {
             }
         })
     }
+}
+
+/// Floats to integers within limits.
+pub(in super::super) fn quantize(isa: Isa, to: OutputU8, from: &[f32], integers: &mut [u8]) -> kernels::Result<()> {
+    // The zero point of a fused activation may lie outside of its limits, which the kernel does not take.
+    let scaled = Scaled { limits: [0, u8::MAX], ..Scaled::from(to) };
+    kernels::quantize(isa, &scaled.affine(&[i32::from(to.zero_point)]), from, integers)?;
+    if (to.min, to.max) != (0, u8::MAX) {
+        for q in integers {
+            *q = (*q).clamp(to.min, to.max);
+        }
+    }
+    Ok(())
 }
 
 impl Scaled {

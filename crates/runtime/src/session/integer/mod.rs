@@ -21,12 +21,12 @@ mod weights;
 use std::sync::Arc;
 
 use fewbit_ir::{Graph, NodeId, Op, Use, ValueId};
-use fewbit_kernels::{BinaryU8, Clamp, ExpTable, Isa, OutputU8, PackedConv2dU8};
+use fewbit_kernels::{BinaryU8, Clamp, ExpTable, Isa, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8};
 
 use rayon::prelude::*;
 
 pub(super) use dynamic::Dynamic;
-pub(super) use kernel::{IntegerKernel, Scaled, Sums, shift};
+pub(super) use kernel::{IntegerKernel, Scaled, Sums, quantize, shift};
 
 use super::determined::Determined;
 use crate::Result;
@@ -86,6 +86,8 @@ pub(super) enum Work {
         weights: Weights,
         pads: [usize; 2],
     },
+    /// A transposed convolution.
+    ConvTranspose(Weights<PackedConvTranspose2dU8>),
     /// Rows by a constant matrix of `k` rows, as a convolution of one pixel.
     Product {
         weights: Weights,
@@ -114,8 +116,8 @@ pub(super) enum Work {
 
 /// Packed weights with the numbers that follow the sums.
 #[derive(Clone, Debug)]
-pub(super) struct Weights {
-    pub(super) packed: Arc<PackedConv2dU8>,
+pub(super) struct Weights<P = PackedConv2dU8> {
+    pub(super) packed: Arc<P>,
     /// From sums to the output's integers, or to floats where the output is one: per output channel.
     pub(super) factors: Arc<[f32]>,
 }

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use fewbit_ir::axis::resolve_axis;
-use fewbit_ir::op::{Conv, DequantizeLinear};
+use fewbit_ir::op::{Conv, ConvTranspose, DequantizeLinear};
 use fewbit_ir::{Graph, Op, ValueId};
-use fewbit_kernels::{Conv2dWeightsI8, Isa, PackedConv2dU8, permute};
+use fewbit_kernels::{Conv2dWeightsI8, ConvTranspose2dWeightsI8, Isa, PackedConv2dU8, PackedConvTranspose2dU8, permute};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 use super::super::kernel::kernel_error;
@@ -105,7 +105,7 @@ impl Form {
     }
 }
 
-/// Packs weights, if a kernel takes them. `bias` is real, per output channel.
+/// Packs weights, if a kernel takes them.
 pub(super) fn pack(
     isa: Isa,
     weight: &Constant<'_>,
@@ -114,17 +114,59 @@ pub(super) fn pack(
     input: Scaled,
     output: &Output,
 ) -> Result<Option<Weights>> {
+    let Some(Around { bias, factors }) = around_sums(weight, form.out_c, bias, input, output) else { return Ok(None) };
+    Ok(form.pack(isa, weight, bias.as_deref())?.map(|packed| Weights { packed: Arc::new(packed), factors }))
+}
+
+/// Packs weights of a transposed convolution of one or two axes, if a kernel takes them. `begin` is what each axis of the output
+/// loses before its first element.
+pub(super) fn pack_transposed(
+    isa: Isa,
+    weight: &Constant<'_>,
+    op: &ConvTranspose,
+    begin: &[usize],
+    bias: &Bias<'_>,
+    input: Scaled,
+    output: &Output,
+) -> Result<Option<Weights<PackedConvTranspose2dU8>>> {
+    let pair = |of: &[usize], absent: usize| match *of {
+        [w] => Some([absent, w]),
+        [h, w] => Some([h, w]),
+        _ => None,
+    };
+    let Some((&[in_c, out_group], spatial)) = weight.tensor.shape().split_first_chunk() else { return Ok(None) };
+    let (strides, dilations) = (&op.window.strides, &op.window.dilations);
+    let (Some(kernel), Some(stride), Some(dilation), Some(pads)) = (pair(spatial, 1), pair(strides, 1), pair(dilations, 1), pair(begin, 0))
+    else {
+        return Ok(None);
+    };
+    let by_channel = weight.axis.is_none_or(|axis| axis == 1 && op.groups == 1);
+    let (Some(values), true, Some(out_c)) = (weight.centred(), by_channel, out_group.checked_mul(op.groups)) else { return Ok(None) };
+    let Some(Around { bias, factors }) = around_sums(weight, out_c, bias, input, output) else { return Ok(None) };
+    let bias = bias.as_deref();
+    let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups: op.groups, stride, dilation, pads, values: &values, bias };
+    let packed = PackedConvTranspose2dU8::new(isa, &weights).map_err(|e| kernel_error(&e))?;
+    Ok(Some(Weights { packed: Arc::new(packed), factors }))
+}
+
+/// What happens to sums, per output channel.
+struct Around {
+    /// They begin with it.
+    bias: Option<Vec<i32>>,
+    /// They are multiplied by it.
+    factors: Arc<[f32]>,
+}
+
+/// What happens to the sums of weights; `None` if no kernel does that.
+fn around_sums(weight: &Constant<'_>, channels: usize, bias: &Bias<'_>, input: Scaled, output: &Output) -> Option<Around> {
     let channel = |c: usize| weight.scales[if weight.scales.len() == 1 { 0 } else { c }];
-    let sum_scales: Vec<f32> = (0..form.out_c).map(|c| input.scale * channel(c)).collect();
-    let Some(bias) = bias.integers(&sum_scales) else { return Ok(None) };
+    let sum_scales: Vec<f32> = (0..channels).map(|c| input.scale * channel(c)).collect();
+    let bias = bias.integers(&sum_scales)?;
     let factors: Arc<[f32]> = match output {
         Output::Integers { to, .. } => sum_scales.iter().map(|s| s / to.scale).collect(),
         Output::Floats { .. } => sum_scales.into(),
     };
-    if factors.iter().any(|f| !f.is_finite()) {
-        return Ok(None);
-    }
-    Ok(form.pack(isa, weight, bias.as_deref())?.map(|packed| Weights { packed: Arc::new(packed), factors }))
+    factors.iter().all(|f| f.is_finite()).then_some(Around { bias, factors })
 }
 
 /// A bias as the graph has it.

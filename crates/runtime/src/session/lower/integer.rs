@@ -10,7 +10,7 @@ use fewbit_tensor::{DType, Tensor};
 
 use super::super::broadcast::Broadcast;
 use super::super::builder::Builder;
-use super::super::integer::{Dynamic, IntegerKernel, IntegerNode, Output, Scaled, Sums, Weights, Work};
+use super::super::integer::{Dynamic, IntegerKernel, IntegerNode, Output, Scaled, Sums, Work};
 use super::super::kernel::Kernel;
 use super::super::plan::SlotId;
 use super::moving::Movement;
@@ -40,12 +40,21 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
             };
             dims.pad_top += top;
             dims.pad_left += left;
-            sums(weights, dims, scaled(0)?, integer)
+            let sums = sums(&weights.factors, integer);
+            IntegerKernel::Conv { weights: Arc::clone(&weights.packed), dims, zero_point: scaled(0)?.zero_point, sums }
+        }
+        Work::ConvTranspose(weights) => {
+            let Op::ConvTranspose(op) = &node.op else { return Err(unplanned()) };
+            let problem = convolution::Problem::new(b, node, op.layout).ok_or_else(unplanned)?;
+            let dims = problem.dims(&op.window, op.groups, &op.geometry(&problem.spatial, &problem.kernel)?);
+            let sums = sums(&weights.factors, integer);
+            IntegerKernel::ConvTranspose { weights: Arc::clone(&weights.packed), dims, zero_point: scaled(0)?.zero_point, sums }
         }
         Work::Product { weights, k } => {
             let rows = shape(b, node.input(0))?.iter().product::<usize>().checked_div(*k).unwrap_or(0);
             let (Output::Integers { value, .. } | Output::Floats { value, .. }) = integer.output;
-            sums(weights, one_row(rows, *k, value, b)?, scaled(0)?, integer)
+            let (dims, sums) = (one_row(rows, *k, value, b)?, sums(&weights.factors, integer));
+            IntegerKernel::Conv { weights: Arc::clone(&weights.packed), dims, zero_point: scaled(0)?.zero_point, sums }
         }
         Work::Dynamic(work) => return dynamic(b, id, node, work, integer),
         Work::Matmul => {
@@ -138,13 +147,13 @@ fn dynamic(b: &mut Builder<'_>, id: NodeId, node: &Node, work: &Dynamic, integer
     Ok(())
 }
 
-fn sums(weights: &Weights, dims: Conv2dDims, input: Scaled, integer: &IntegerNode) -> IntegerKernel {
-    let factors = Arc::clone(&weights.factors);
-    let sums = match integer.output {
+/// What becomes of sums.
+fn sums(factors: &Arc<[f32]>, integer: &IntegerNode) -> Sums {
+    let factors = Arc::clone(factors);
+    match integer.output {
         Output::Integers { to, .. } => Sums::Integers { factors, to },
         Output::Floats { clamp, .. } => Sums::Floats { factors, clamp },
-    };
-    IntegerKernel::Conv { weights: Arc::clone(&weights.packed), dims, zero_point: input.zero_point, sums }
+    }
 }
 
 /// A matrix product as a convolution of one pixel over an image of one row.

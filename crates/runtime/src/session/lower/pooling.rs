@@ -69,16 +69,21 @@ pub(super) fn global_pool(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Glob
         PoolKind::Lp { .. } => return Ok(false),
     };
     let Some(x) = node.input(0) else { return Ok(false) };
-    let Some(shape) = b.float_shape(x).filter(|s| s.len() > 2) else { return Ok(false) };
-    let channels = shape[op.layout.channel_axis(shape.len())];
-    let first = op.layout.spatial_start();
-    let positions = shape[first..first + shape.len() - 2].iter().product();
-    let dims = match op.layout {
-        Layout::ChannelsLast => ReduceDims { outer: shape[0], axis: positions, inner: channels },
-        Layout::ChannelsFirst => ReduceDims { outer: shape[0] * channels, axis: positions, inner: 1 },
-    };
+    let Some(shape) = b.float_shape(x) else { return Ok(false) };
+    let Some(dims) = global_dims(&shape, op.layout) else { return Ok(false) };
     let x = b.slot(x)?;
     let y = b.output(node.outputs[0])?;
     b.emit(id, Kernel::Reduce { op: kind, dims }, vec![Some(x)], vec![y]);
     Ok(true)
+}
+
+/// A pool over all positions as a reduction; `None` without spatial axes.
+pub(super) fn global_dims(shape: &[usize], layout: Layout) -> Option<ReduceDims> {
+    let first = layout.spatial_start();
+    let positions = shape.get(first..(first + shape.len()).checked_sub(2)?).filter(|s| !s.is_empty())?.iter().product();
+    let channels = shape[layout.channel_axis(shape.len())];
+    Some(match layout {
+        Layout::ChannelsLast => ReduceDims { outer: shape[0], axis: positions, inner: channels },
+        Layout::ChannelsFirst => ReduceDims { outer: shape[0] * channels, axis: positions, inner: 1 },
+    })
 }

@@ -22,19 +22,25 @@ pub(super) fn reduce(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Reduce) -
         ReduceKind::SumSquare => kernels::Reduce::SumSquare,
         ReduceKind::LogSumExp => return Ok(false),
     };
-    let Some(x) = node.input(0) else { return Ok(false) };
-    let (Some(shape), Some(_)) = (b.float_shape(x), b.float_shape(node.outputs[0])) else { return Ok(false) };
-    let axes = match (node.input(1), b.known(node, 1)) {
-        (None, _) => Vec::new(),
-        (Some(_), Some(axes)) => resolve_axes(&axes.to_i64_vec(), shape.len())?,
-        (Some(_), None) => return Ok(false),
-    };
-    let all = axes.is_empty() && !op.noop_with_empty_axes;
-    let Some(dims) = middle(&shape, |axis| all || axes.contains(&axis)) else { return Ok(false) };
+    let (Some(x), Some(dims)) = (node.input(0), dims(b, node, op)?) else { return Ok(false) };
     let x = b.slot(x)?;
     let y = b.output(node.outputs[0])?;
     b.emit(id, Kernel::Reduce { op: kind, dims }, vec![Some(x)], vec![y]);
     Ok(true)
+}
+
+/// The sizes of a reduction of floats, if they are known and its axes are neighbours.
+pub(super) fn dims(b: &Builder<'_>, node: &Node, op: Reduce) -> Result<Option<kernels::ReduceDims>> {
+    let Some(shape) = node.input(0).and_then(|x| b.float_shape(x)).filter(|_| b.float_shape(node.outputs[0]).is_some()) else {
+        return Ok(None);
+    };
+    let axes = match (node.input(1), b.known(node, 1)) {
+        (None, _) => Vec::new(),
+        (Some(_), Some(axes)) => resolve_axes(&axes.to_i64_vec(), shape.len())?,
+        (Some(_), None) => return Ok(None),
+    };
+    let all = axes.is_empty() && !op.noop_with_empty_axes;
+    Ok(middle(&shape, |axis| all || axes.contains(&axis)))
 }
 
 /// The shape as what comes before, in and after the reduced axes, if those are neighbours but for axes of size 1.

@@ -1,8 +1,8 @@
 //! Graphs in QDQ form, run in integers: against the interpreter, which computes them in floats, and by which kernels.
 
 use fewbit_ir::op::{
-    Binary, Concat, Conv, CoordinateMode, DequantizeLinear, Flatten, GlobalPool, LayerNormalization, MatMul, NearestMode, Pad, PadMode,
-    Padding, Pool, PoolKind, QuantizeLinear, Resize, ResizeMode, Softmax, Transpose, Unary, Window,
+    Binary, Concat, Conv, ConvTranspose, CoordinateMode, DequantizeLinear, Flatten, GlobalPool, LayerNormalization, MatMul, NearestMode,
+    Pad, PadMode, Padding, Pool, PoolKind, QuantizeLinear, Resize, ResizeMode, Softmax, Transpose, Unary, Window,
 };
 use fewbit_ir::{Clamp, Graph, Layout, Op, TensorType, ValueId, infer};
 use fewbit_tensor::{DType, Tensor, element_count};
@@ -131,6 +131,43 @@ const CASES: &[Case] = &[
         shape: &[1, 5, 5, 4],
         build: |q, x| q.conv(x, &[3, 4, 3, 3], 1, 2),
         kernels: "quantize dense",
+    },
+    Case {
+        name: "a quantizer behind enlargements and a concatenation of floats",
+        shape: &[1, 3, 3, 2],
+        build: |q, x| {
+            let sizes = integers(&mut q.g, "sizes", &[1, 6, 6, 2]);
+            let halves = [Unary::Cos, Unary::Sin].map(|op| {
+                let y = q.g.apply("y", op.into(), &[x]);
+                let op = Resize { coordinates: CoordinateMode::Asymmetric, nearest: NearestMode::Floor, ..Resize::default() };
+                let near = q.g.add_node("near", op.into(), vec![Some(y), None, None, Some(sizes)], &["near"]);
+                q.g.node(near).outputs[0]
+            });
+            let both = q.g.apply("both", Concat { axis: 3 }.into(), &halves);
+            let both = q.qdq(both, 0.01, 3);
+            q.conv(both, &[3, 4, 3, 3], 1, 2)
+        },
+        kernels: "quantize table table copy copy copy dense",
+    },
+    Case {
+        name: "transposed convolutions",
+        shape: &[1, 4, 3, 6],
+        build: |q, x| {
+            let op = |padding, groups| ConvTranspose {
+                window: Window { strides: vec![2, 3], dilations: vec![1, 2], padding },
+                output_padding: vec![1, 0],
+                output_shape: None,
+                groups,
+                layout: Layout::ChannelsLast,
+                activation: Clamp::RELU,
+            };
+            let (w, bias) = (q.weights(&[6, 4, 3, 2], 1), constant(&mut q.g, "bias", &[4]));
+            let y = q.g.apply("y", op(Padding::Explicit { begin: vec![1, 0], end: vec![0, 2] }, 1).into(), &[x, w, bias]);
+            let y = q.qdq(y, 0.5, -128);
+            let w = q.weights(&[4, 1, 2, 2], 1);
+            q.g.apply("z", op(Padding::SameLower, 2).into(), &[y, w])
+        },
+        kernels: "quantize conv conv",
     },
     Case {
         name: "padding in front of a convolution",

@@ -1,0 +1,355 @@
+//! Functions of single elements one after the other, computed a block at a time: what lies between them stays in the
+//! first-level cache, and only the last result is written to memory.
+//!
+//! In: steps of which each computes an element from the elements at the same place, see [`super::fuse`]. Out: one kernel.
+//! Each block is given to the same kernels as the whole would be, so the results have the same bits.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use fewbit_kernels as kernels;
+use fewbit_kernels::{Clamp, Isa, Operand, OutputU8};
+
+use super::broadcast::Side;
+use super::integer::{Scaled, quantize};
+use super::kernel::{Operands, Target, kernel_error};
+use crate::Result;
+
+/// Elements of a block: some such blocks of floats fit the first-level cache.
+const BLOCK: usize = 1024;
+
+/// Elements that a thread takes at once, about.
+const PIECE: usize = 16 * BLOCK;
+
+/// The most blocks that a chain holds, on the stack.
+const HELD: usize = 8;
+
+/// The most operands from outside.
+const INPUTS: usize = 8;
+
+/// A block. Its size is no power of two, so that the same places of two blocks do not look like one to the processor.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Block([f32; BLOCK + 16]);
+
+/// One function after the other.
+#[derive(Debug)]
+pub(super) struct Chain {
+    links: Vec<Link>,
+    /// Operands that are laid out over short rows.
+    laid_out: Vec<LaidOut>,
+    /// What the inputs are.
+    inputs: Vec<Input>,
+    /// Elements of a block: whole rows, where they are short.
+    block: usize,
+    /// Elements from which on positions in rows repeat.
+    period: usize,
+    /// Blocks that are held at once.
+    held: usize,
+}
+
+/// An operand over rows that are no longer than a block.
+#[derive(Clone, Copy, Debug)]
+struct LaidOut {
+    input: usize,
+    side: Side,
+    /// The block that holds it.
+    place: usize,
+}
+
+/// What an operand from outside holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Input {
+    Floats,
+    Bytes,
+}
+
+/// What a link computes.
+#[derive(Clone, Debug)]
+pub(super) enum Function {
+    Unary(kernels::Unary),
+    Binary {
+        op: kernels::Binary,
+        clamp: Clamp,
+    },
+    Dequantize(Scaled),
+    Lookup(Arc<[f32; 256]>),
+    /// The last one.
+    Quantize(OutputU8),
+}
+
+/// One function with its operands.
+#[derive(Debug)]
+struct Link {
+    function: Function,
+    operands: Vec<Source>,
+    /// The block that takes the result; that of the last link goes to the output.
+    to: usize,
+}
+
+/// Where an operand of a link comes from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Source {
+    /// A block that is held.
+    Held(usize),
+    /// The same elements of an input.
+    Full(usize),
+    /// A row of an input that is longer than a block.
+    Row(usize),
+    /// The element of an input for a row that is longer than a block.
+    Column(usize),
+    /// The only element of an input.
+    Scalar(usize),
+}
+
+/// An operand as a chain is described with: the result of an earlier link, or an input and how it repeats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Given {
+    Link(usize),
+    Input(usize, Side),
+}
+
+/// An operand from outside during a run.
+enum Outside<'a> {
+    Floats(Cow<'a, [f32]>),
+    Bytes(&'a [u8]),
+    Nothing,
+}
+
+impl Chain {
+    /// A chain over `count` inputs; `None` if it holds more than it may. The rows of all operands have the same length.
+    pub(super) fn new(described: &[(Function, Vec<Given>)], count: usize) -> Option<Self> {
+        let mut inputs = vec![Input::Floats; count];
+        let row = described.iter().flat_map(|(_, given)| given).find_map(|g| match g {
+            Given::Input(_, side) => side.row(),
+            Given::Link(_) => None,
+        });
+        let short = row.filter(|len| (1..=BLOCK).contains(len));
+        let last_use = |link: usize| described.iter().rposition(|(_, given)| given.contains(&Given::Link(link)));
+        let mut places: Vec<Option<usize>> = Vec::new();
+        let mut laid_out: Vec<LaidOut> = Vec::new();
+        let mut links: Vec<Link> = Vec::with_capacity(described.len());
+        let take = |places: &mut Vec<Option<usize>>, until: usize| match places.iter().position(Option::is_none) {
+            Some(free) => {
+                places[free] = Some(until);
+                free
+            }
+            None => {
+                places.push(Some(until));
+                places.len() - 1
+            }
+        };
+        // Before all links, of which none may write where these lie.
+        for g in described.iter().flat_map(|(_, given)| given).filter(|_| short.is_some()) {
+            if let Given::Input(input, side @ (Side::Row(_) | Side::Column(_))) = *g
+                && laid_out.iter().all(|o| o.input != input)
+            {
+                laid_out.push(LaidOut { input, side, place: take(&mut places, usize::MAX) });
+            }
+        }
+        for (at, (function, given)) in described.iter().enumerate() {
+            let mut operands = Vec::with_capacity(given.len());
+            for g in given {
+                operands.push(match *g {
+                    Given::Link(link) => Source::Held(links.get(link)?.to),
+                    Given::Input(i, Side::Full) => {
+                        if matches!(function, Function::Dequantize(_) | Function::Lookup(_)) {
+                            *inputs.get_mut(i)? = Input::Bytes;
+                        }
+                        Source::Full(i)
+                    }
+                    Given::Input(i, Side::Scalar) => Source::Scalar(i),
+                    Given::Input(i, Side::Row(_)) if short.is_none() => Source::Row(i),
+                    Given::Input(i, Side::Column(_)) if short.is_none() => Source::Column(i),
+                    Given::Input(input, _) => Source::Held(laid_out.iter().find(|o| o.input == input)?.place),
+                });
+            }
+            let to = last_use(at).map_or(usize::MAX, |until| take(&mut places, until));
+            links.push(Link { function: function.clone(), operands, to });
+            // Only now, so that no link writes where it reads.
+            places.iter_mut().filter(|p| **p == Some(at)).for_each(|p| *p = None);
+        }
+        let block = short.map_or(BLOCK, |len| BLOCK / len * len);
+        let period = row.map_or(block, |len| if short.is_some() { block } else { len });
+        (places.len() <= HELD && count <= INPUTS && !links.is_empty()).then_some(Self {
+            links,
+            laid_out,
+            inputs,
+            block,
+            period,
+            held: places.len(),
+        })
+    }
+
+    /// Fills `output` from the inputs.
+    pub(super) fn run(&self, isa: Isa, inputs: &impl Operands, output: Target<'_>) -> Result<()> {
+        let mut outside = [const { Outside::Nothing }; INPUTS];
+        for (i, (outside, input)) in outside.iter_mut().zip(&self.inputs).enumerate() {
+            *outside = match input {
+                Input::Floats => Outside::Floats(inputs.floats(i)?),
+                Input::Bytes => Outside::Bytes(inputs.bytes(i)?),
+            };
+        }
+        match self.held {
+            0..=2 => self.pieces::<2>(isa, &outside, output),
+            3..=4 => self.pieces::<4>(isa, &outside, output),
+            _ => self.pieces::<HELD>(isa, &outside, output),
+        }
+    }
+
+    /// Shares the work among threads; `N` blocks are held.
+    fn pieces<const N: usize>(&self, isa: Isa, inputs: &[Outside<'_>; INPUTS], output: Target<'_>) -> Result<()> {
+        let piece = PIECE.next_multiple_of(self.period.max(1));
+        let operations = output.len.saturating_mul(self.links.len());
+        let failed = OnceLock::new();
+        let note = |done: kernels::Result<()>| done.unwrap_or_else(|e| drop(failed.set(kernel_error(&e))));
+        if matches!(self.links.last(), Some(Link { function: Function::Quantize(_), .. })) {
+            kernels::for_each_chunk(output.bytes(), piece, operations, |i, output| {
+                note(self.piece::<N>(isa, inputs, i * piece, Written::Bytes(output)));
+            });
+        } else {
+            kernels::for_each_chunk(output.floats(), piece, operations, |i, output| {
+                note(self.piece::<N>(isa, inputs, i * piece, Written::Floats(output)));
+            });
+        }
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// Fills a part of the output that begins with a period.
+    fn piece<const N: usize>(
+        &self,
+        isa: Isa,
+        inputs: &[Outside<'_>; INPUTS],
+        first: usize,
+        mut output: Written<'_>,
+    ) -> kernels::Result<()> {
+        let mut held = [Block([0.0; BLOCK + 16]); N];
+        self.lay_out(inputs, first, true, &mut held);
+        let Some((last, links)) = self.links.split_last() else { return Ok(()) };
+        let len = output.len();
+        let mut at = 0;
+        while at < len {
+            let n = self.block.min(self.period - at % self.period).min(len - at);
+            if at > 0 {
+                self.lay_out(inputs, first + at, false, &mut held);
+            }
+            let place = Place { inputs, at: first + at, n, period: self.period };
+            for link in links {
+                let (before, rest) = held.split_at_mut(link.to);
+                let Some((to, after)) = rest.split_first_mut() else { return Ok(()) };
+                View { before, after, place }.compute(isa, link, &mut to.0[..n])?;
+            }
+            let view = View { before: &held, after: &[], place };
+            match (&mut output, &last.function) {
+                (Written::Bytes(output), Function::Quantize(to)) => {
+                    quantize(isa, *to, view.floats(last.operands[0]), &mut output[at..][..n])?;
+                }
+                (Written::Bytes(_), _) => {}
+                (Written::Floats(output), _) => view.compute(isa, last, &mut output[at..][..n])?,
+            }
+            at += n;
+        }
+        Ok(())
+    }
+}
+
+impl Chain {
+    /// Lays operands out over the rows of the block that begins with element `at`: those that are different in each block, and
+    /// at `first` all.
+    fn lay_out(&self, inputs: &[Outside<'_>; INPUTS], at: usize, first: bool, held: &mut [Block]) {
+        for &LaidOut { input, side, place } in &self.laid_out {
+            let (values, block) = (inputs[input].floats(), &mut held[place].0[..self.block]);
+            match side {
+                Side::Row(len) if first => block.chunks_exact_mut(len).for_each(|row| row.copy_from_slice(&values[..len])),
+                Side::Column(len) => block.chunks_exact_mut(len).zip(&values[at / len..]).for_each(|(row, value)| row.fill(*value)),
+                Side::Row(_) | Side::Full | Side::Scalar => {}
+            }
+        }
+    }
+}
+
+/// What the last link writes.
+enum Written<'a> {
+    Floats(&'a mut [f32]),
+    Bytes(&'a mut [u8]),
+}
+
+impl Written<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Floats(output) => output.len(),
+            Self::Bytes(output) => output.len(),
+        }
+    }
+}
+
+impl Outside<'_> {
+    fn floats(&self) -> &[f32] {
+        match self {
+            Self::Floats(floats) => floats,
+            Self::Bytes(_) | Self::Nothing => &[],
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Floats(_) | Self::Nothing => &[],
+        }
+    }
+}
+
+/// The `n` elements from `at` on.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    inputs: &'a [Outside<'a>; INPUTS],
+    at: usize,
+    n: usize,
+    period: usize,
+}
+
+/// What a link reads.
+struct View<'a> {
+    /// The blocks before the one that is written, and those after it.
+    before: &'a [Block],
+    after: &'a [Block],
+    place: Place<'a>,
+}
+
+impl View<'_> {
+    fn compute(&self, isa: Isa, link: &Link, output: &mut [f32]) -> kernels::Result<()> {
+        let Place { inputs, at, n, .. } = self.place;
+        let bytes = |source| match source {
+            Source::Full(input) => &inputs[input].bytes()[at..][..n],
+            Source::Held(_) | Source::Row(_) | Source::Column(_) | Source::Scalar(_) => &[],
+        };
+        match (&link.function, &link.operands[..]) {
+            (Function::Unary(op), &[x]) => kernels::unary(isa, *op, self.floats(x), output),
+            (Function::Binary { op, clamp }, &[a, b]) => kernels::binary(isa, *op, self.operand(a), self.operand(b), *clamp, output),
+            (Function::Dequantize(from), &[x]) => kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), bytes(x), output),
+            (Function::Lookup(table), &[x]) => kernels::lookup_f32(isa, table, bytes(x), output),
+            _ => Ok(()),
+        }
+    }
+
+    fn operand(&self, source: Source) -> Operand<'_> {
+        match source {
+            Source::Scalar(input) => Operand::Scalar(self.place.inputs[input].floats()[0]),
+            Source::Column(input) => Operand::Scalar(self.place.inputs[input].floats()[self.place.at / self.place.period]),
+            Source::Held(_) | Source::Full(_) | Source::Row(_) => Operand::Full(self.floats(source)),
+        }
+    }
+
+    fn floats(&self, source: Source) -> &[f32] {
+        let Place { inputs, at, n, period } = self.place;
+        match source {
+            Source::Held(place) => match self.before.get(place) {
+                Some(block) => &block.0[..n],
+                None => &self.after[place - self.before.len() - 1].0[..n],
+            },
+            Source::Full(input) => &inputs[input].floats()[at..][..n],
+            Source::Row(input) => &inputs[input].floats()[at % period..][..n],
+            Source::Column(input) | Source::Scalar(input) => &inputs[input].floats()[..n],
+        }
+    }
+}
