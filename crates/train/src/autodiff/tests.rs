@@ -364,9 +364,8 @@ fn what_moves() {
 
 #[test]
 fn memory_does_not_grow_from_pass_to_pass() {
-    let (graph, parameters, bindings) = parse(
-        "input x: f32[4,3]\nconst w: f32[3,5] = random 1\ny = MatMul {} (x, w)\nz = Unary \"Relu\" (y)\noutput y\noutput z\n",
-    );
+    let (graph, parameters, bindings) =
+        parse("input x: f32[4,3]\nconst w: f32[3,5] = random 1\ny = MatMul {} (x, w)\nz = Unary \"Relu\" (y)\noutput y\noutput z\n");
     let program = Program::new(&graph, &parameters, &bindings, BatchStatistics::Running, &[]).unwrap();
     let mut tape = Tape::new();
     let mut pass = || {
