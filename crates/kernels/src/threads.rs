@@ -6,8 +6,8 @@
 
 use rayon::prelude::*;
 
-/// Below this many elementary operations, some 5 to 20 µs, a kernel runs on the calling thread: waking another takes as long.
-const SERIAL_OPERATIONS: usize = 200_000;
+/// Below this many elementary operations, some 1 to 10 µs, a kernel runs on the calling thread: sharing with another takes as long.
+const SERIAL_OPERATIONS: usize = 500_000;
 
 /// Calls `body(i, chunk)` for the `i`-th piece of `chunk` elements of `output` (the last may be shorter).
 ///

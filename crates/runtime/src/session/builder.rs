@@ -97,7 +97,8 @@ impl<'a> Builder<'a> {
         }
         self.free_heap(&outputs);
         let Self { slots, steps, heap, .. } = self;
-        Ok(Plan { input_shapes, taps, slots, steps, outputs, first_taps, arena: arena.len, heap })
+        let macs = steps.iter().fold(0_usize, |sum, step| sum.saturating_add(step.kernel.macs()));
+        Ok(Plan { input_shapes, taps, slots, steps, outputs, first_taps, arena: arena.len, heap, macs })
     }
 
     /// Gives each tap to the step that computes it; returns those that no step computes.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use fewbit_ir::ValueId;
 use fewbit_tensor::{DType, Tensor};
 
+use super::awake;
 use super::compile::Program;
 use super::integer::shift;
 use super::kernel::{Kernel, Operands, Target};
@@ -33,7 +34,7 @@ pub(super) fn run(
     workspace.heap.resize(plan.heap, None);
     let base = workspace.reserve(plan.arena);
     let mut run = Run { program, plan, workspace, base, inputs };
-    let result = run.all(sink, clock);
+    let result = awake::run(plan.macs, || run.all(sink, clock));
     run.workspace.heap.clear();
     result
 }

@@ -42,6 +42,7 @@
 //! stands only what makes it fast, and any operator without a kernel of its own is evaluated there.
 
 mod arena;
+mod awake;
 mod broadcast;
 mod builder;
 mod chain;

@@ -27,6 +27,8 @@ pub struct Plan {
     pub(super) arena: usize,
     /// Tensors of the heap.
     pub(super) heap: usize,
+    /// Multiply-adds of a run.
+    pub(super) macs: usize,
 }
 
 /// Names a slot of one plan.
