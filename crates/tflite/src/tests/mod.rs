@@ -209,8 +209,8 @@ fn quantization_becomes_parameters_of_tensors() {
     let quant = weight.quantization.unwrap();
     assert_eq!((weight.dtype.dtype().unwrap(), weight.shape.as_slice()), (DType::I8, [4, 3, 3, 3].as_slice()));
     assert_eq!((quant.scale.unwrap().len(), quant.zero_point.unwrap(), quant.quantized_dimension), (4, vec![0; 4], 0));
-    let bias = file.subgraphs[0].tensors.iter().find(|t| t.name.ends_with("/bias")).unwrap();
-    assert_eq!(bias.dtype.dtype().unwrap(), DType::I32);
+    let quantized = |t: &&schema::Tensor| t.dtype.dtype().unwrap() == DType::I32 && t.quantization.is_some();
+    let bias = file.subgraphs[0].tensors.iter().find(quantized).unwrap();
     let scales = bias.quantization.clone().unwrap().scale.unwrap();
     assert_eq!(scales, [0.001_f32, 0.002, 0.003, 0.004].map(|s| s * 0.03));
     assert_eq!(tensor("q0").quantization.unwrap().zero_point, Some(vec![5]));
