@@ -148,11 +148,17 @@ impl<F: Finish> Patches<'_, F> {
             }
             let channel = strip.first;
             let column = Column::new(self.avx512, strip, input.zero_point, finish);
-            for (i, at) in part.lines.clone().enumerate() {
+            // Lines of a single output are rows together.
+            let (lines, step, count) = if out_w == 1 {
+                (1, vertical.stride * line, part.lines.len())
+            } else {
+                (part.lines.len(), horizontal.stride * in_c, part.columns.len())
+            };
+            for (i, at) in part.lines.clone().take(lines).enumerate() {
                 let rows = Rows {
                     bytes: &bytes[i * vertical.stride * line..],
-                    step: horizontal.stride * in_c,
-                    count: part.columns.len(),
+                    step,
+                    count,
                     runs: vertical.count,
                     run: vertical.dilation * line,
                     quads: self.strips.quads,
