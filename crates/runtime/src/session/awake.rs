@@ -48,6 +48,7 @@ impl Drop for End<'_> {
 mod tests {
     use super::*;
     use rayon::prelude::*;
+    use std::panic::AssertUnwindSafe;
 
     #[test]
     fn work_that_is_shared_ends_and_so_does_a_panic() {
@@ -59,8 +60,8 @@ mod tests {
                         pool.install(|| run(macs, || (0..200).map(|i| (0..1000_u64).into_par_iter().map(|k| k * i).sum::<u64>()).sum()));
                     assert_eq!(sum, 499_500 * 19_900);
                 }
-                let panics = std::panic::catch_unwind(|| pool.install(|| run(macs, || panic!("in a kernel"))));
-                assert!(panics.is_err());
+                let panics = || pool.install(|| run(macs, || panic!("in a kernel")));
+                assert!(std::panic::catch_unwind(AssertUnwindSafe(panics)).is_err());
             }
         }
     }
