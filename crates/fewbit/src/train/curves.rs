@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn lines_rise_and_fall() {
-        assert_eq!(curves(&history(3)), "     loss   1.0000 █▂▁ 0.3333\n accuracy  50.0000 ▁▆█ 83.3333\n");
+        assert_eq!(curves(&history(4)), "     loss   1.0000 █▃▁▁ 0.2500\n accuracy  50.0000 ▁▆██ 87.5000\n");
         assert_eq!(curves(&history(1)), "     loss   1.0000 ▁ 1.0000\n accuracy  50.0000 ▁ 50.0000\n");
         assert_eq!(curves(&[]), "");
         assert!(curves(&history(1000)).lines().all(|line| line.chars().count() <= COLUMNS + 30));
