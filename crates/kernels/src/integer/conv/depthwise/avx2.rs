@@ -146,19 +146,6 @@ struct Half {
     multipliers: [__m256; 2],
 }
 
-/// Repeats a block for every constant below `$limit`, at most 11. A loop of so many steps would not be unrolled, and its sums kept in memory.
-macro_rules! each {
-    ($i:ident < $limit:expr, $body:block) => {
-        each!($i < $limit, $body; 0 1 2 3 4 5 6 7 8 9 10)
-    };
-    ($i:ident < $limit:expr, $body:block; $($n:literal)*) => {$(
-        if $n < $limit {
-            let $i: usize = $n;
-            $body
-        }
-    )*};
-}
-
 impl<'a> Span<'a> {
     /// The blocks from `at` on.
     #[target_feature(enable = "avx2")]

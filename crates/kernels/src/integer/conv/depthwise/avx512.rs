@@ -173,19 +173,6 @@ struct Ready {
 /// The inputs of a tile: `[four rows][column][row]`, each of them a run of the span's channels.
 type Inputs = [[[*const u8; ROWS]; MOST_COLUMNS]; MOST_GROUPS];
 
-/// Repeats a block for every constant below `$limit`, at most 19. A loop of so many steps would not be unrolled, and its sums kept in memory.
-macro_rules! each {
-    ($i:ident < $limit:expr, $body:block) => {
-        each!($i < $limit, $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18)
-    };
-    ($i:ident < $limit:expr, $body:block; $($n:literal)*) => {$(
-        if $n < $limit {
-            let $i: usize = $n;
-            $body
-        }
-    )*};
-}
-
 impl<'a> Span<'a> {
     /// The blocks from `at` on.
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
