@@ -4,9 +4,9 @@
 
 use super::tile::{Block, Run, Tiles};
 use crate::Isa;
+use crate::simd::{Eight, WIDTH};
 #[cfg(target_arch = "x86_64")]
-use crate::simd::avx512::Avx512;
-use crate::simd::{Eight, LINE, WIDTH};
+use crate::simd::{LINE, avx512::Avx512};
 
 /// A list of tiles.
 #[derive(Clone, Copy)]

@@ -99,7 +99,8 @@ impl Source<'_> {
 }
 
 impl Depthwise {
-    /// Packs `[channels, 1, kernel height, kernel width]`.
+    /// Packs `[channels, 1, kernel height, kernel width]` for a tier.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only tiers of x86-64 have weights of their own"))]
     pub(super) fn pack(isa: Isa, channels: usize, kernel: [usize; 2], values: &[i8], bias: Option<&[i32]>) -> Self {
         let source = Source { channels, kernel, values, bias };
         Self {
