@@ -153,8 +153,7 @@ impl<'a> Job<'a> {
         // SAFETY: as the caller promises.
         unsafe {
             match tier {
-                Tier::AvxVnni => vnni::avx(self, at),
-                Tier::Avx512Vnni => vnni::avx512(self, at),
+                Tier::AvxVnni => vnni::sums(self, at),
                 _ => self.accumulate(at),
             }
         }
