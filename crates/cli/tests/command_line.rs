@@ -167,6 +167,21 @@ fn threads_shards_and_formats_agree() {
 }
 
 #[test]
+fn weights_make_up_for_each_others_rounding() {
+    let b = Bench::new();
+    let noise = |name: &str, flags: &str| -> f64 {
+        b.succeeds(&format!("quantize NET --calibrate CALIB --samples 24 --weight-bits 3 {flags} -o {name}.onnx --report {name}.json"));
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(b.path(&format!("{name}.json"))).unwrap()).unwrap();
+        report["evaluation"]["outputs"][0]["sqnr_db"].as_f64().unwrap()
+    };
+    let (nearest, one, three) =
+        (noise("nearest", ""), noise("one", "--compensate --threads 1"), noise("three", "--compensate --threads 3"));
+    assert!(one > nearest + 3.0, "{one} dB with compensation, {nearest} dB without");
+    assert_eq!(one, three);
+    assert_eq!(std::fs::read(b.path("one.onnx")).unwrap(), std::fs::read(b.path("three.onnx")).unwrap());
+}
+
+#[test]
 fn every_preset_and_interface_is_written_and_compared() {
     let b = Bench::new();
     for (name, flags) in [
@@ -245,6 +260,7 @@ fn trains_from_nothing_then_quantized_and_goes_on_from_a_checkpoint() {
     bench.succeeds(&format!("train net.onnx {data} --qat static_wi2_ai4 --target fewbit --epochs 4 -o net.int2.onnx"));
     bench.succeeds("quantize net.onnx --calibrate input=x.npy --activation-bits 4 --target fewbit --equalize -o narrow.onnx");
     bench.succeeds("train net.onnx --data input=x.npy --qat static_wi8_ai8 --epochs 2 --batch 16 -o distilled.tflite");
+    bench.succeeds("train net.onnx --data input=x.npy --qat static_wi4_ai8 --augment mix=0.5 --epochs 2 --batch 16 -o distilled4.onnx");
 
     let half = format!("train net.onnx {data} --qat static_wi8_ai8 --epochs 6 --checkpoint state");
     bench.succeeds(&format!("{half} -o whole.onnx"));
@@ -267,6 +283,7 @@ fn says_what_cannot_be_trained() {
         ("net.layers --data input=x.npy y=y.npy --train nothing -o o.onnx", "nothing is to be trained"),
         ("net.layers --data input=x.npy y=y.npy --rate=-1 -o o.onnx", "must be positive"),
         ("net.layers --data input=x.npy y=y.npy --rate 1e30 --epochs 3 -o o.onnx", "lower the learning rate"),
+        ("net.layers --data input=x.npy y=y.npy --augment mix=0.5 -o o.onnx", "leave `mix` out"),
         ("net.layers --data input=x.npy y=y.npy -o o.keras", "only read"),
         ("net.layers --data input=x.npy y=y.npy --log log.txt -o o.onnx", "a log is .csv, .json or .svg"),
         ("net.layers --data input=x.npy y=y.npy --qat static_wi4b32_ai8 -o o.onnx", "blocks"),

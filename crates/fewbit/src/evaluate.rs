@@ -285,7 +285,7 @@ fn pair_layers(float: &Executable, quantized: &Executable) -> Vec<Pair> {
 }
 
 /// The dequantized value behind a value or its integers, if there is one.
-fn as_users_see_it(graph: &Graph, uses: &[Vec<fewbit_ir::Use>], value: ValueId) -> ValueId {
+pub(crate) fn as_users_see_it(graph: &Graph, uses: &[Vec<fewbit_ir::Use>], value: ValueId) -> ValueId {
     let user = |value: ValueId, wanted: fn(&Op) -> bool| {
         uses.get(value.index())?.iter().map(|u| graph.node(u.node)).find(|n| wanted(&n.op)).map(|n| n.outputs[0])
     };

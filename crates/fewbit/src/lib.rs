@@ -23,6 +23,7 @@
 
 pub mod answers;
 pub mod bench;
+mod compensate;
 pub mod data;
 mod error;
 pub mod evaluate;

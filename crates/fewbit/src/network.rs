@@ -54,7 +54,7 @@ impl Network {
 
     /// Decides what becomes of every node.
     pub fn plan(&self, recipe: &Recipe, targets: &TargetSet) -> Result<QuantPlan> {
-        QuantPlan::new(self.graph(), recipe, targets).map_err(|e| Error::network(format!("{}: {e}", self.file.path.display())))
+        QuantPlan::new(self.graph(), recipe, targets).map_err(|e| self.fail(&e))
     }
 
     /// Gives channels that share a scale similar ranges, which it finds on all samples; the network computes the same. The recipe
@@ -77,8 +77,8 @@ impl Network {
         progress.end();
         let mut reach = Reach::default();
         seen?.iter().for_each(|(_, part)| reach.merge(part));
-        let place = self.file.path.display().to_string();
-        equalization.apply(&mut self.file.model.graph, &reach).map_err(|e| Error::network(format!("{place}: {e}")))
+        let equalized = equalization.apply(&mut self.file.model.graph, &reach);
+        equalized.map_err(|e| self.fail(&e))
     }
 
     /// Runs all samples in float and remembers what `requests` ask for; the network's answers go to `outputs`.
@@ -100,11 +100,19 @@ impl Network {
         statistics.map_err(|e| Error::data(e.to_string()))
     }
 
+    /// The numbers of a plan: weights rounded to nearest.
+    pub fn params(&self, plan: &QuantPlan, statistics: Option<&Statistics>) -> Result<PlanParams> {
+        PlanParams::new(plan, self.graph(), statistics).map_err(|e| self.fail(&e))
+    }
+
     /// The quantized network in QDQ form.
-    pub fn quantize(&self, plan: &QuantPlan, statistics: Option<&Statistics>) -> Result<Graph> {
-        let fail = |e: fewbit_quantize::Error| Error::network(format!("{}: {e}", self.file.path.display()));
-        let params = PlanParams::new(plan, self.graph(), statistics).map_err(fail)?;
-        fewbit_quantize::apply(self.graph(), plan, &params).map_err(fail)
+    pub fn quantize(&self, plan: &QuantPlan, params: &PlanParams) -> Result<Graph> {
+        fewbit_quantize::apply(self.graph(), plan, params).map_err(|e| self.fail(&e))
+    }
+
+    /// An error of this network.
+    pub(crate) fn fail(&self, e: &dyn std::fmt::Display) -> Error {
+        Error::network(format!("{}: {e}", self.file.path.display()))
     }
 }
 

@@ -13,9 +13,9 @@ use fewbit_ir::{Graph, Node, NodeId, Op};
 use fewbit_tensor::{Granularity, Groups, QuantParams, QuantScheme, Rounding, Tensor};
 use rayon::prelude::*;
 
-use crate::algorithm::{Contraction, mean_output_error};
+use crate::algorithm::{Contraction, LayerRows, Moments, Rows, mean_output_error};
 use crate::observe::ValueStatistics;
-use crate::plan::{Decision, NodePlan, Numbers, QuantPlan, ScaleGroup, WeightPlan};
+use crate::plan::{Decision, IntegerNode, NodePlan, Numbers, QuantPlan, ScaleGroup, WeightPlan};
 use crate::range::MIN_SCALE;
 use crate::statistics::Statistics;
 use crate::{Error, ErrorKind, Result};
@@ -43,6 +43,8 @@ pub struct WeightParams {
     pub bias: Option<BiasParams>,
     /// Channels whose scale was widened so that the bias fits.
     pub widened: usize,
+    /// Whether the weights were rounded so that they make up for errors ([`PlanParams::compensate`]).
+    pub compensated: bool,
 }
 
 /// A bias as integers.
@@ -91,6 +93,20 @@ impl PlanParams {
         Self::of_groups(plan, graph, None, groups, weight_scales)
     }
 
+    /// Rounds the weights of a node again, so that they make up for their own error and for what comes before them: from the moments,
+    /// by group of channels, of what they meet in the float network and in the one that these numbers make. Returns whether they were.
+    ///
+    /// # Errors
+    /// If the plan or the moments are of another graph, or anything is not finite.
+    pub fn compensate(&mut self, plan: &QuantPlan, graph: &Graph, node: NodeId, moments: Vec<Moments>) -> Result<bool> {
+        let node = plan.node(node).ok_or_else(|| foreign("a node is not in it"))?;
+        let source = Source { plan, graph, statistics: None, groups: &self.groups, node, scales: None };
+        let weights = source.compensated(moments).map_err(|e| e.at(format!("{} node '{}'", node.op, node.name)))?;
+        let done = weights.is_some();
+        weights.into_iter().for_each(|w| drop(self.weights.insert(node.id, w)));
+        Ok(done)
+    }
+
     fn of_groups(
         plan: &QuantPlan,
         graph: &Graph,
@@ -106,6 +122,22 @@ impl PlanParams {
         let weights: Vec<Result<(NodeId, WeightParams)>> = plan.nodes.par_iter().filter_map(weights_of).collect();
         let weights = weights.into_iter().collect::<Result<_>>()?;
         Ok(Self { groups, weights })
+    }
+}
+
+impl QuantPlan {
+    /// How the weights of a node meet its input, if [`PlanParams::compensate`] can round them: those of a convolution or a constant matrix
+    /// that runs in integers with scales per tensor or output channel.
+    pub fn compensable<'g>(&self, graph: &'g Graph, node: &NodePlan) -> Option<LayerRows<'g>> {
+        let Decision::Integer(IntegerNode { weight: Some(weight), .. }) = &node.decision else { return None };
+        let (id, scheme) = (graph.node(node.id), weight.scheme?);
+        let layer = LayerRows::new(&id.op, graph.constant_input(id, weight.input)?.shape())?;
+        let by_row = match scheme.granularity {
+            Granularity::PerTensor => true,
+            Granularity::PerAxis { axis } => layer.row_axis() == axis,
+            Granularity::PerBlock { .. } => false,
+        };
+        (by_row && weight.input == 1).then_some(layer)
     }
 }
 
@@ -151,7 +183,7 @@ impl Source<'_> {
         };
         if !integer {
             let params = symmetric(scheme, scales)?;
-            return Ok(Some(WeightParams { integers: packed(tensor, &params)?, params, bias: None, widened: 0 }));
+            return Ok(Some(WeightParams { integers: packed(tensor, &params)?, params, bias: None, widened: 0, compensated: false }));
         }
         let x = node.input(0).and_then(|v| self.plan.group_of(v)).ok_or_else(|| foreign("its input has no scale"))?;
         let x_scale = f64::from(self.groups[x].scales()[0]);
@@ -166,7 +198,57 @@ impl Source<'_> {
         let integers = params.quantize(tensor, Rounding::HalfToEven)?;
         let bias = self.corrected(weight, bias, tensor, &integers, &params, channels)?;
         let bias = bias.map(|b| bias_params(&b, x_scale as f32, &params)).transpose()?;
-        Ok(Some(WeightParams { integers, params, bias, widened }))
+        Ok(Some(WeightParams { integers, params, bias, widened, compensated: false }))
+    }
+
+    /// Weights that make up for errors, from the moments of what they meet; `None` if this node's cannot.
+    fn compensated(&self, moments: Vec<Moments>) -> Result<Option<WeightParams>> {
+        let Some(layer) = self.plan.compensable(self.graph, self.node) else { return Ok(None) };
+        let node = self.graph.node(self.node.id);
+        let Decision::Integer(IntegerNode { weight: Some(weight), .. }) = &self.node.decision else { return Ok(None) };
+        let (Some(scheme), Some(tensor)) = (weight.scheme, self.graph.constant_input(node, weight.input)) else { return Ok(None) };
+        let values = tensor.to_f32();
+        let channels = layer.groups * layer.rows;
+        let bias = self.bias(weight, channels)?;
+        let takes_shift = bias.is_some() || weight.bias.is_none() && takes_bias(&node.op);
+        let groups: Vec<Result<Rows>> = moments
+            .into_par_iter()
+            .enumerate()
+            .map(|(group, moments)| {
+                let rows = group * layer.rows..(group + 1) * layer.rows;
+                let weights = rows.flat_map(|row| (0..layer.columns).map(move |column| (row, column)));
+                Rows::fit(weights.map(|(row, column)| f64::from(values[layer.place(row, column)])).collect(), moments, takes_shift)
+            })
+            .collect();
+        let groups = groups.into_iter().collect::<Result<Vec<_>>>()?;
+        let (min, max) = scheme.range();
+        let mut scales: Vec<f64> = match scheme.granularity {
+            Granularity::PerTensor => vec![Rows::common_scale(&groups, [min, max])],
+            _ => groups.iter().flat_map(|g| g.scales([min, max])).collect(),
+        };
+        scales.iter_mut().for_each(|s| *s = s.max(MIN_SCALE));
+        let x = node.input(0).and_then(|v| self.plan.group_of(v)).ok_or_else(|| foreign("its input has no scale"))?;
+        let x_scale = f64::from(self.groups[x].scales()[0]);
+        let widened = bias.as_ref().map_or(0, |bias| widen(&mut scales, bias, x_scale));
+        let params = symmetric(scheme, scales)?;
+        // What the scales are once they are 32-bit floats.
+        let scale = |row: usize| f64::from(params.scales()[if params.scales().len() == 1 { 0 } else { row }]);
+        let mut integers = vec![0_i64; values.len()];
+        let mut shift = Vec::with_capacity(channels);
+        for (group, rows) in groups.iter().enumerate() {
+            let first = group * layer.rows;
+            let rounded = rows.round(&(0..layer.rows).map(|row| scale(first + row)).collect::<Vec<_>>(), [min, max]);
+            for (i, q) in rounded.integers.into_iter().enumerate() {
+                integers[layer.place(first + i / layer.columns, i % layer.columns)] = i64::from(q);
+            }
+            shift.extend(rounded.shift);
+        }
+        let integers = Tensor::from_integers(scheme.storage(), tensor.shape(), &integers)?;
+        let bias = takes_shift.then(|| {
+            let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
+            bias_params(&bias.iter().zip(&shift).map(|(b, s)| b + s).collect::<Vec<_>>(), x_scale as f32, &params)
+        });
+        Ok(Some(WeightParams { integers, params, bias: bias.transpose()?, widened, compensated: true }))
     }
 
     /// The float bias, one number per output channel; `None` if there is none or it has another form.

@@ -79,7 +79,8 @@ const PLANNED_BITS: u8 = 4;
 const REACHES: usize = 24;
 
 impl Quantization {
-    /// Adds quantizers to a network. `plan` and `numbers` are those of its canonical graph.
+    /// Adds quantizers to a network. `plan` and `numbers` are those of its canonical graph; weights that make up for errors
+    /// ([`PlanParams::compensate`]) are what training begins with.
     ///
     /// # Errors
     /// If the plan is of another graph, or quantizes weights by blocks.
@@ -104,19 +105,26 @@ impl Quantization {
             let mut scales = known.params.scales().to_vec();
             // Biases that make up for the mean error of rounding are a better beginning than the float ones; they belong to the plan's
             // scales (MobileNetV2 with 4-bit weights begins at 5.1 dB with both, at -2.7 dB with such biases and other scales).
-            let planned = weights == Learning::LastValue || scheme.bits >= PLANNED_BITS;
+            let planned = known.compensated || weights == Learning::LastValue || scheme.bits >= PLANNED_BITS;
             let corrected = known.bias.as_ref().zip(weight.bias).filter(|_| planned).and_then(|(bias, (holder, input))| {
                 let holder = Some(holder).filter(|h| network.graph().contains(*h) && !network.foldable().contains_key(&id))?;
                 let bound = network.graph().node(holder).input(input).and_then(|v| network.bindings().parameters.get(&v).copied())?;
                 let parameter = network.parameters.get(bound);
                 (parameter.trained && bias.integers.len() == parameter.values.len()).then_some((bound, bias))
             });
-            if weights != Learning::LastValue && scheme.bits < 8 && corrected.is_none() {
+            if weights != Learning::LastValue && scheme.bits < 8 && corrected.is_none() && !known.compensated {
                 closest_scales(&tensor.to_f32(), tensor.shape(), axis, &scheme, &mut scales);
             }
             let zeros = vec![0; scales.len()];
             let name = node.input(weight.input).map_or_else(String::new, |v| folded.value(v).name.clone());
             let quantizer = quantizer(&mut network.parameters, &name, &scheme, &scales, &zeros, [weights.by_gradient(), false], false);
+            if known.compensated {
+                let node = network.graph().contains(id).then(|| network.graph().node(id)).filter(|_| !network.foldable().contains_key(&id));
+                let bound = node.and_then(|n| n.input(weight.input)).and_then(|v| network.bindings().parameters.get(&v).copied());
+                let bound = bound
+                    .ok_or_else(|| Error::graph("weights that make up for errors belong to a network without batch normalizations"))?;
+                network.parameters.get_mut(bound).values = known.params.dequantize(&known.integers)?.to_f32().into_owned();
+            }
             of_weights.insert(id, WeightQuantizer { input: weight.input, quantizer });
             if let Some((bound, bias)) = corrected {
                 network.parameters.get_mut(bound).values = bias.params.dequantize(&bias.integers)?.to_f32().into_owned();

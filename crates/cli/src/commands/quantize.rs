@@ -52,6 +52,10 @@ pub(crate) struct Arguments {
     /// Gives channels that share a scale similar ranges first, which takes a second pass over the calibration data
     #[arg(long, requires = "calibrate")]
     equalize: bool,
+    /// Rounds weights so that each layer makes up for its own rounding and for what the layers before it do (GPTQ); takes a pass
+    /// over the calibration data for each layer
+    #[arg(long, requires = "calibrate")]
+    compensate: bool,
     /// Type of inputs and outputs
     #[arg(long, value_enum, default_value_t = IoFlag::Float32)]
     io: IoFlag,
@@ -102,16 +106,21 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let default = if a.calibrate.is_empty() && a.stats.is_empty() { WITHOUT_DATA } else { WITH_DATA };
     let plan = a.recipe.plan(&job.network, default, a.io.io() != Io::Float32)?;
     let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable(Arithmetic::Float)?) };
-    let equalized = if let Some(float) = float.as_ref().filter(|_| a.equalize) {
+    let calibrated = if let Some(float) = float.as_ref().filter(|_| a.equalize) {
         let data = job.open(float, &a.calibrate, a.samples)?;
         job.network.equalize(&a.recipe.recipe(default)?, &data, a.network.threads(), &job.progress)?;
         Some(job.network.executable(Arithmetic::Float)?)
     } else {
         None
     };
-    let statistics = job.statistics(&plan, equalized.as_ref().or(float.as_ref()))?;
-    drop(equalized);
-    let quantized = job.network.quantize(&plan, statistics.as_ref())?;
+    let statistics = job.statistics(&plan, calibrated.as_ref().or(float.as_ref()))?;
+    drop(calibrated);
+    let mut params = job.network.params(&plan, statistics.as_ref())?;
+    if let Some(float) = float.as_ref().filter(|_| a.compensate) {
+        let data = job.open(float, &a.calibrate, a.samples)?;
+        job.network.compensate(&plan, &mut params, &data, a.network.threads(), &job.progress)?;
+    }
+    let quantized = job.network.quantize(&plan, &params)?;
     let options = LowerOptions { format, io: a.io.io(), unsigned_onnx: a.recipe.wants_unsigned_activations()? };
     let lowered = lower(&quantized, &job.network.file, options)?;
     let output_bytes = save(&lowered.model, format, &a.output, existing)?;

@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     /// File to write: .onnx or .tflite
     #[arg(short, long)]
     output: PathBuf,
-    /// Changes images at random: flip, shift=PIXELS, crop=LEAST AREA, color=FACTOR, several with commas between
+    /// Changes images at random: flip, shift=PIXELS, crop=LEAST AREA, color=FACTOR, mix=PART, several with commas between
     #[arg(long, value_name = "CHANGES", default_value_t)]
     augment: Augmentation,
     /// Learns from at most so many samples
@@ -83,6 +83,9 @@ struct QuantizationFlags {
     /// Gives channels that share a scale similar ranges before training [default: when distilling]
     #[arg(long)]
     equalize: Option<bool>,
+    /// Begins with weights that make up for each other's rounding (GPTQ) [default: when distilling to fewer than 8 bits]
+    #[arg(long)]
+    compensate: Option<bool>,
     /// How scales of weights are found [default: last-value at 8 bits, lsq below]
     #[arg(long, value_enum)]
     weight_quantizer: Option<WeightFlag>,
@@ -269,11 +272,11 @@ fn train(a: &Arguments) -> Result<Outcome> {
     let mut network = start.network(&chosen)?;
     let teacher = if distill { Some(network.clone()) } else { None };
     if let Some(recipe) = &recipe {
-        quantize(a, &start, &mut network, recipe, &calibration)?;
+        quantize(a, &start, &mut network, recipe, &calibration, distill)?;
     }
     let weight_bits = recipe.as_ref().map(|r| r.base.weight().map_or(u8::MAX, |w| w.bits));
     let settings = settings(a, distill, start.untrained, weight_bits);
-    let examples = TrainingData::new(&data).augmented(a.augment.clone());
+    let examples = TrainingData::new(&data).augmented(a.augment.clone()).distilled(distill);
     let mut trainer = Trainer::new(network, settings, teacher).map_err(|e| failed(a, &e))?;
     plan_epochs(a, &mut trainer, &examples)?;
     if let Some(path) = a.run.checkpoint.as_ref().filter(|p| p.exists()) {
@@ -303,7 +306,7 @@ fn failed(a: &Arguments, e: &dyn std::fmt::Display) -> Error {
     Error::network(format!("{}: {e}", a.model.display()))
 }
 
-fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Recipe, calibration: &DataSource) -> Result<()> {
+fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Recipe, calibration: &DataSource, distill: bool) -> Result<()> {
     let targets = TargetSet::named(&a.quantization.target).map_err(|e| Error::settings(e.to_string()))?;
     let bits = recipe.base.weight().map_or(8, |w| w.bits);
     let weights = match a.quantization.weight_quantizer {
@@ -324,6 +327,7 @@ fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Reci
         targets: &targets,
         weights,
         activations,
+        compensate: a.quantization.compensate.unwrap_or(distill && bits < ROOMY_BITS),
         calibration: Some(calibration),
         threads: a.network.threads(),
         progress: &progress,

@@ -9,6 +9,7 @@
 //! | `shift=4` | up to 4 pixels to any side; what comes in repeats the pixels at the edge |
 //! | `flip` | mirrored left and right, half of the time |
 //! | `color=0.2` | brightness, contrast and saturation (of three channels), each times 0.8 to 1.2 |
+//! | `mix=0.5` | up to half of it is another sample, changed likewise (mixup: Zhang et al., ICLR 2018); for distillation |
 //!
 //! Colours change on the real numbers of the sample, after mean and standard deviation: brightness multiplies them all,
 //! contrast their distance from the image's mean, saturation their distance from the mean of the pixel's channels.
@@ -27,7 +28,7 @@ use super::settings::MAX_SIDE;
 use crate::{Error, Result};
 
 /// The parts that a text may have, for messages.
-const FORMS: &str = "flip, shift=PIXELS (from 1), crop=AREA (above 0, to 1), color=AMOUNT (above 0, to 1)";
+const FORMS: &str = "flip, shift=PIXELS (from 1), crop=AREA (above 0, to 1), color=AMOUNT (above 0, to 1), mix=PART (above 0, to 1)";
 /// How often a random part of the image is tried that turns out wider or higher than the image.
 const CROP_ATTEMPTS: usize = 10;
 
@@ -42,6 +43,8 @@ pub struct Augmentation {
     pub crop: Option<f32>,
     /// Multiplies brightness, contrast and (of three channels) saturation by 1 ± this.
     pub color: Option<f32>,
+    /// Adds up to this part of another sample and takes as much of the first away. What the class of the result is nobody knows.
+    pub mix: Option<f32>,
 }
 
 impl Augmentation {
@@ -72,6 +75,14 @@ impl Augmentation {
         Tensor::from_vec(image.shape(), values).map_err(|e| Error::data(e.to_string()))
     }
 
+    /// Which other sample of so many is mixed into one, and how much of it, by a seed; `None` where samples are not mixed.
+    pub fn other(&self, samples: usize, seed: u64) -> Option<(usize, f32)> {
+        let most = self.mix?;
+        let mut random = ChaCha8Rng::seed_from_u64(!seed);
+        let other = random.random_range(0..samples.max(1) as u64) as usize;
+        Some((other, between(0.0, most, &mut random)))
+    }
+
     /// An error where an amount is out of range.
     fn check(&self) -> Result<()> {
         let fraction = |v: f32| v > 0.0 && v <= 1.0;
@@ -79,6 +90,7 @@ impl Augmentation {
             Self { shift: Some(pixels), .. } if !(1..=MAX_SIDE as usize).contains(pixels) => format!("shift={pixels}"),
             Self { crop: Some(area), .. } if !fraction(*area) => format!("crop={area}"),
             Self { color: Some(amount), .. } if !fraction(*amount) => format!("color={amount}"),
+            Self { mix: Some(part), .. } if !fraction(*part) => format!("mix={part}"),
             _ => return Ok(()),
         };
         Err(Error::settings(format!("augmentation `{wrong}` is out of range; there are {FORMS}")))
@@ -102,6 +114,7 @@ impl FromStr for Augmentation {
                 ("shift", Some(pixels)) => all.shift.replace(pixels.parse().map_err(|_| unknown())?).is_some(),
                 ("crop", _) => all.crop.replace(fraction()?).is_some(),
                 ("color", _) => all.color.replace(fraction()?).is_some(),
+                ("mix", _) => all.mix.replace(fraction()?).is_some(),
                 _ => return Err(unknown()),
             };
             if twice {
@@ -120,6 +133,7 @@ impl fmt::Display for Augmentation {
             self.shift.map(|v| format!("shift={v}")),
             self.crop.map(|v| format!("crop={v}")),
             self.color.map(|v| format!("color={v}")),
+            self.mix.map(|v| format!("mix={v}")),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(if parts.is_empty() { "none".into() } else { parts.join(",") }.as_str())
@@ -333,12 +347,23 @@ mod tests {
             ("flip", "flip"),
             ("flip,crop=0.5,color=0.2,shift=4", "flip,shift=4,crop=0.5,color=0.2"),
             (" crop=1 , flip", "flip,crop=1"),
+            ("mix=0.5", "mix=0.5"),
         ] {
             let read: Augmentation = text.parse().unwrap();
             assert_eq!(read.to_string(), printed);
             assert_eq!(printed.parse::<Augmentation>().unwrap(), read);
             assert_eq!(read.is_none(), text == "none");
         }
+    }
+
+    #[test]
+    fn the_other_sample_follows_from_the_seed() {
+        let mix: Augmentation = "mix=0.25".parse().unwrap();
+        let drawn: Vec<(usize, f32)> = (0..50).filter_map(|seed| mix.other(7, seed)).collect();
+        assert!(drawn.iter().all(|(other, part)| *other < 7 && (0.0..=0.25).contains(part)));
+        assert!((0..7).all(|i| drawn.iter().any(|(other, _)| *other == i)) && drawn.iter().any(|(_, part)| *part > 0.2));
+        assert_eq!(mix.other(7, 3), mix.other(7, 3));
+        assert_eq!(Augmentation::default().other(7, 3), None);
     }
 
     #[test]

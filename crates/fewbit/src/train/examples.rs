@@ -10,12 +10,13 @@ use crate::data::{Augmentation, DataSource, Layout};
 pub struct TrainingData<'a> {
     source: &'a DataSource,
     augmentation: Augmentation,
+    distilled: bool,
 }
 
 impl<'a> TrainingData<'a> {
     /// The samples as they are.
     pub fn new(source: &'a DataSource) -> Self {
-        Self { source, augmentation: Augmentation::default() }
+        Self { source, augmentation: Augmentation::default(), distilled: false }
     }
 
     /// The samples changed at random, whenever they are taken anew.
@@ -24,9 +25,30 @@ impl<'a> TrainingData<'a> {
         Self { augmentation, ..self }
     }
 
+    /// The samples without their classes, which a distillation does not look at.
+    #[must_use]
+    pub fn distilled(self, distilled: bool) -> Self {
+        Self { distilled, ..self }
+    }
+
+    /// A sample, changed at random on its own.
+    fn changed(&self, index: usize, seed: u64) -> Result<Example> {
+        let fail = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Data, e.to_string());
+        let sample = self.source.sample(index).map_err(|e| fail(&e))?;
+        let class = match sample.label {
+            Some(label) if !self.distilled => {
+                let class = usize::try_from(label);
+                Some(class.map_err(|_| fail(&format!("{}: label {label} is no class", sample.origin)))?)
+            }
+            _ => None,
+        };
+        let inputs = sample.inputs.iter().map(|(_, tensor)| self.input(tensor, seed)).collect::<crate::Result<_>>();
+        Ok(Example { inputs: inputs.map_err(|e| fail(&format!("{}: {e}", sample.origin)))?, class })
+    }
+
     /// An input as it is, or changed at random if it is an image.
     fn input(&self, tensor: &Tensor, seed: u64) -> crate::Result<Vec<f32>> {
-        if self.augmentation.is_none() {
+        if (Augmentation { mix: None, ..self.augmentation.clone() }).is_none() {
             return Ok(tensor.to_f32().into_owned());
         }
         // Images have few channels, which stand first or last.
@@ -43,15 +65,18 @@ impl Examples for TrainingData<'_> {
 
     fn get(&self, index: usize, seed: u64) -> Result<Example> {
         let fail = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Data, e.to_string());
-        let sample = self.source.sample(index).map_err(|e| fail(&e))?;
-        let class = match sample.label {
-            None => None,
-            Some(label) => {
-                let class = usize::try_from(label);
-                Some(class.map_err(|_| fail(&format!("{}: label {label} is no class", sample.origin)))?)
+        let mut example = self.changed(index, seed)?;
+        let Some((other, part)) = self.augmentation.other(self.len(), seed) else { return Ok(example) };
+        if example.class.is_some() {
+            return Err(fail(&"mixed samples have no class: leave `mix` out, or distill"));
+        }
+        let other = self.changed(other, seed.wrapping_add(1))?;
+        for (to, from) in example.inputs.iter_mut().zip(&other.inputs) {
+            if to.len() != from.len() {
+                return Err(fail(&"samples of different sizes cannot be mixed: leave `mix` out"));
             }
-        };
-        let inputs = sample.inputs.iter().map(|(_, tensor)| self.input(tensor, seed)).collect::<crate::Result<_>>();
-        Ok(Example { inputs: inputs.map_err(|e| fail(&format!("{}: {e}", sample.origin)))?, class })
+            to.iter_mut().zip(from).for_each(|(to, from)| *to += (from - *to) * part);
+        }
+        Ok(example)
     }
 }

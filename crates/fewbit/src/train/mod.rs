@@ -12,7 +12,7 @@ use std::path::Path;
 
 use fewbit_ir::{Graph, Model};
 use fewbit_passes::{Notes, canonicalize, canonicalize_for_training};
-use fewbit_quantize::{PlanParams, QuantPlan, Recipe, Statistics, TargetSet};
+use fewbit_quantize::{QuantPlan, Recipe, Statistics, TargetSet};
 use fewbit_runtime::session::{Arithmetic, Workspace};
 use fewbit_train::describe;
 pub use fewbit_train::optimizer::Rule;
@@ -105,7 +105,10 @@ impl Start {
         let float = self.float_of(network)?;
         let plan = float.plan(how.recipe, how.targets)?;
         let statistics = how.statistics(&float, &plan)?;
-        let numbers = PlanParams::new(&plan, float.graph(), statistics.as_ref()).map_err(|e| self.fail(&e))?;
+        let mut numbers = float.params(&plan, statistics.as_ref())?;
+        if let Some(data) = how.calibration.filter(|_| how.compensate) {
+            float.compensate(&plan, &mut numbers, data, how.threads, how.progress)?;
+        }
         let quantization = Quantization::new(network, &plan, &numbers, how.weights, how.activations).map_err(|e| self.fail(&e))?;
         network.quantization = Some(quantization);
         Ok(plan)
@@ -134,6 +137,8 @@ pub struct Quantizers<'a> {
     pub weights: Learning,
     /// How scales of activations are found.
     pub activations: Learning,
+    /// Whether training begins with weights that make up for each other's rounding. Batch normalizations must be folded.
+    pub compensate: bool,
     /// Samples that first ranges come from.
     pub calibration: Option<&'a DataSource>,
     /// Threads.

@@ -1,0 +1,95 @@
+//! Rounds weights one layer after another, each so that it makes up for its own rounding and for what the layers before it do.
+//!
+//! In: a plan, its numbers, data. Out: other numbers. For each layer the float network and the quantized one, as it is by then, run up
+//! to its input, on every sample: nothing is kept but moments, so memory does not grow with the samples. They are added in the samples'
+//! order, so that the result is the same at any number of threads.
+
+use std::sync::{Mutex, PoisonError};
+
+use fewbit_ir::{Graph, NodeId, ValueId};
+use fewbit_quantize::algorithm::{LayerRows, Moments};
+use fewbit_quantize::{PlanParams, QuantPlan};
+use fewbit_runtime::session::{Arithmetic, Workspace};
+use fewbit_tensor::Tensor;
+
+use crate::data::DataSource;
+use crate::evaluate::as_users_see_it;
+use crate::executable::Executable;
+use crate::network::Network;
+use crate::parallel::{Progress, Silent, for_each_sample};
+use crate::{Error, Result};
+
+impl Network {
+    /// Rounds the weights of all layers that can make up for errors; returns how many they are. `params` are those of this network.
+    ///
+    /// # Errors
+    /// If the data cannot be read or the network does not run.
+    pub fn compensate(
+        &self,
+        plan: &QuantPlan,
+        params: &mut PlanParams,
+        data: &DataSource,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<usize> {
+        let graph = self.graph();
+        let layers: Vec<(NodeId, ValueId, LayerRows<'_>)> =
+            plan.nodes.iter().filter_map(|node| Some((node.id, graph.node(node.id).input(0)?, plan.compensable(graph, node)?))).collect();
+        progress.begin("round weights", layers.len());
+        let mut done = 0;
+        for (id, input, layer) in &layers {
+            let float = Executable::new(&up_to(graph, *input), Arithmetic::Float)?;
+            let quantized = self.quantize(plan, params)?;
+            let seen = as_users_see_it(&quantized, &quantized.uses(), *input);
+            let quantized = Executable::new(&up_to(&quantized, seen), Arithmetic::Integer)?;
+            let moments = moments(&[float, quantized], layer, data, threads)?;
+            done += usize::from(params.compensate(plan, graph, *id, moments).map_err(|e| self.fail(&e))?);
+            progress.advance();
+        }
+        progress.end();
+        Ok(done)
+    }
+}
+
+/// The part of a graph that computes a value.
+fn up_to(graph: &Graph, value: ValueId) -> Graph {
+    let mut part = graph.clone();
+    part.outputs = vec![value];
+    part.remove_dead();
+    part
+}
+
+/// What a layer meets over all samples.
+fn moments(networks: &[Executable; 2], layer: &LayerRows<'_>, data: &DataSource, threads: usize) -> Result<Vec<Moments>> {
+    let workspaces: Mutex<Vec<[Workspace; 2]>> = Mutex::new(Vec::new());
+    let of_sample = |index: usize| -> Result<Vec<Moments>> {
+        let mut pair = workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let sample = data.sample(index)?;
+        let mut first = |i: usize| -> Result<Tensor> {
+            let outputs = networks[i].run(&mut pair[i], &sample)?;
+            outputs.into_iter().next().ok_or_else(|| Error::network("a network without outputs"))
+        };
+        let (real, seen) = (first(0)?, first(1)?);
+        workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(pair);
+        layer.moments(real.shape(), &real.to_f32(), &seen.to_f32()).map_err(|e| Error::network(format!("{}: {e}", sample.origin)))
+    };
+    let mut sum: Vec<Moments> = Vec::new();
+    for first in (0..data.len()).step_by(threads.max(1)) {
+        let count = threads.max(1).min(data.len() - first);
+        let states = for_each_sample(count, threads, &Silent, Vec::new, |found, i| {
+            found.push((i, of_sample(first + i)?));
+            Ok(())
+        })?;
+        let mut round: Vec<(usize, Vec<Moments>)> = states.into_iter().flatten().collect();
+        round.sort_by_key(|(i, _)| *i);
+        for (_, moments) in round {
+            if sum.is_empty() {
+                sum = moments;
+            } else {
+                let add = |(sum, next): (&mut Moments, &Moments)| sum.add(next);
+                sum.iter_mut().zip(&moments).try_for_each(add).map_err(|e| Error::network(e.to_string()))?;
+            }
+        }
+    }
+    Ok(sum)
+}
