@@ -71,7 +71,7 @@ pub use float::{
     transposed_product, unary, unary_in_place,
 };
 pub use integer::{
-    Band, BinaryU8, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8,
+    Band, BinaryU8, ChannelFactors, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8,
     PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8, Requantize, RequantizeI16, Sink, average_pool2d_u8, binary_u8,
     global_average_pool_u8, layer_norm_u8, lookup_f32, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };
