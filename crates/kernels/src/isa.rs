@@ -139,12 +139,13 @@ impl Isa {
         }
     }
 
-    /// Runs `body` compiled for this tier. `body` and what it calls must be `#[inline(always)]`.
+    /// Runs `body` compiled for this tier: for loops that are plain Rust and become vectors. `body` and what it calls must be
+    /// `#[inline(always)]`, or they are compiled for the build's target.
     ///
     /// Only x86-64 has tiers whose vectors exceed those that the compile target guarantees.
     #[cfg_attr(not(target_arch = "x86_64"), allow(clippy::unused_self, reason = "tells tiers of x86-64 apart"))]
     #[inline(always)]
-    pub(crate) fn run<R>(self, body: impl FnOnce() -> R) -> R {
+    pub fn run<R>(self, body: impl FnOnce() -> R) -> R {
         #[cfg(target_arch = "x86_64")]
         if self.0 >= Tier::Avx2 {
             #[target_feature(enable = "avx2,fma")]

@@ -1,5 +1,6 @@
 //! How parameters follow their gradients.
 
+use fewbit_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
 use crate::autodiff::{Gradients, Parameter, Parameters, Role};
@@ -67,7 +68,7 @@ impl Optimizer {
     }
 
     /// Moves the parameters that have gradients.
-    pub fn step(&mut self, parameters: &mut Parameters, gradients: &Gradients, rate: f32) {
+    pub fn step(&mut self, isa: Isa, parameters: &mut Parameters, gradients: &Gradients, rate: f32) {
         self.steps += 1;
         self.moments.resize_with(parameters.len(), Vec::new);
         for (id, gradient) in gradients {
@@ -80,7 +81,7 @@ impl Optimizer {
                     moments.resize_with(1, || vec![0.0; gradient.len()]);
                     let v = &mut moments[0];
                     v.iter_mut().zip(gradient).zip(&parameter.values).for_each(|((v, g), p)| *v = momentum * *v + g + decay * p);
-                    zip(&mut parameter.values, v, |p, v| *p -= rate * v);
+                    zip(isa, &mut parameter.values, v, |p, v| *p -= rate * v);
                 }
                 Rule::Adam | Rule::AdamW => {
                     moments.resize_with(2, || vec![0.0; gradient.len()]);
@@ -93,13 +94,19 @@ impl Optimizer {
                     let rows = parameter.values.par_chunks_mut(chunk).zip(first.par_chunks_mut(chunk)).zip(second.par_chunks_mut(chunk));
                     rows.zip(gradient.par_chunks(chunk)).enumerate().for_each(|(i, (((p, m), v), g))| {
                         let rate = rate * sizes[if sizes.len() == 1 { 0 } else { i }];
-                        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                            let g = if decoupled { *g } else { g + decay * *p };
-                            *m = BETAS[0] * *m + (1.0 - BETAS[0]) * g;
-                            *v = BETAS[1] * *v + (1.0 - BETAS[1]) * g * g;
-                            let step = (*m / corrections[0]) / ((*v / corrections[1]).sqrt() + EPSILON);
-                            *p -= rate * (step + if decoupled { decay * *p } else { 0.0 });
-                        }
+                        let values = p.iter_mut().zip(m).zip(v).zip(g);
+                        isa.run(
+                            #[inline(always)]
+                            || {
+                                for (((p, m), v), g) in values {
+                                    let g = if decoupled { *g } else { g + decay * *p };
+                                    *m = BETAS[0] * *m + (1.0 - BETAS[0]) * g;
+                                    *v = BETAS[1] * *v + (1.0 - BETAS[1]) * g * g;
+                                    let step = (*m / corrections[0]) / ((*v / corrections[1]).sqrt() + EPSILON);
+                                    *p -= rate * (step + if decoupled { decay * *p } else { 0.0 });
+                                }
+                            },
+                        );
                     });
                 }
             }
@@ -156,7 +163,7 @@ mod tests {
             for _ in 0..400 {
                 let values = &parameters.get(id).values;
                 let gradient = vec![values[0] - 1.0, 4.0 * (values[1] - 0.5)];
-                optimizer.step(&mut parameters, &Gradients::from([(id, gradient)]), rate);
+                optimizer.step(Isa::best(), &mut parameters, &Gradients::from([(id, gradient)]), rate);
             }
             let found = &parameters.get(id).values;
             assert!((found[0] - 1.0).abs() < 1e-2 && (found[1] - 0.5).abs() < 1e-2, "{rule:?}: {found:?}");
@@ -169,7 +176,7 @@ mod tests {
             let (mut parameters, id) = start();
             let bias = parameters.add(Parameter { role: Role::Bias, ..parameters.get(id).clone() });
             let mut optimizer = Optimizer::new(rule, 0.1, 1.0, false);
-            optimizer.step(&mut parameters, &Gradients::from([(id, vec![0.0; 2]), (bias, vec![0.0; 2])]), 0.5);
+            optimizer.step(Isa::best(), &mut parameters, &Gradients::from([(id, vec![0.0; 2]), (bias, vec![0.0; 2])]), 0.5);
             assert_eq!((parameters.get(id).values[0], parameters.get(bias).values[0]), (2.85, 3.0), "{rule:?}");
         }
     }

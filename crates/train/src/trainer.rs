@@ -444,7 +444,7 @@ impl Trainer {
             let passes: Vec<Result<Pass>> = round.par_chunks(phase.micro).map(pass).collect();
             for pass in passes {
                 match &mut sum {
-                    Some(sum) => sum.add(pass?),
+                    Some(sum) => sum.add(isa, pass?),
                     None => sum = Some(pass?),
                 }
             }
@@ -467,7 +467,7 @@ impl Trainer {
             clip(&mut gradients, limit);
         }
         if rate > 0.0 {
-            self.optimizer.step(&mut self.network.parameters, &gradients, rate);
+            self.optimizer.step(isa, &mut self.network.parameters, &gradients, rate);
             for (id, values) in sum.moved {
                 self.network.parameters.get_mut(id).values = values;
             }
@@ -495,7 +495,8 @@ impl Trainer {
         if let Some(teacher) = &phase.teacher {
             teacher_tape.forward_with(isa, &teacher.program, &teacher.parameters, Arc::clone(&teacher.shared), &inputs)?;
         }
-        let (loss, right, seeds) = self.loss(program, tape, phase.teacher.as_ref().map(|t| (t, &*teacher_tape)), classes.as_deref())?;
+        let (loss, right, seeds) =
+            self.loss(isa, program, tape, phase.teacher.as_ref().map(|t| (t, &*teacher_tape)), classes.as_deref())?;
         let moved = program.moved(tape, parameters)?;
         let ranges = match &self.network.quantization {
             Some(quantization) if phase.key.0 => quantization.ranges(parameters, program, tape)?,
@@ -523,6 +524,7 @@ impl Trainer {
     /// The loss, how many rows are answered rightly, and the gradients that it begins with.
     fn loss(
         &self,
+        isa: Isa,
         program: &Program,
         tape: &Tape,
         teacher: Option<(&Teacher, &Tape)>,
@@ -553,7 +555,7 @@ impl Trainer {
                         total += loss;
                         seeds.push((*slot, gradient));
                     }
-                    let (loss, gradient) = relative(y, t, if classes > 1 { answers } else { 1.0 });
+                    let (loss, gradient) = relative(isa, y, t, if classes > 1 { answers } else { 1.0 });
                     total += loss;
                     seeds.push((*slot, gradient));
                     if i == 0 {
@@ -566,7 +568,7 @@ impl Trainer {
                     for value in &self.features {
                         let slot = program.slot_seen(*value)?;
                         let t = taught(*value)?;
-                        let (loss, gradient) = relative(tape.value(program, parameters, slot)?, t, weight);
+                        let (loss, gradient) = relative(isa, tape.value(program, parameters, slot)?, t, weight);
                         total += loss;
                         seeds.push((slot, gradient));
                     }
@@ -598,12 +600,12 @@ struct Pass {
 }
 
 impl Pass {
-    fn add(&mut self, other: Self) {
+    fn add(&mut self, isa: Isa, other: Self) {
         self.loss += other.loss;
         self.right = other.right.map(|r| r.and(self.right));
         for (slot, gradient) in other.leaves {
             match self.leaves.get_mut(&slot) {
-                Some(sum) => crate::slices::zip(sum, &gradient, |sum, g| *sum += g),
+                Some(sum) => crate::slices::zip(isa, sum, &gradient, |sum, g| *sum += g),
                 None => drop(self.leaves.insert(slot, gradient)),
             }
         }
@@ -659,7 +661,7 @@ impl StepResult {
 }
 
 /// `weight · mean of (y − t)² / variance of t`, and its gradient.
-fn relative(y: &[f32], t: &[f32], weight: f32) -> (f64, Vec<f32>) {
+fn relative(isa: Isa, y: &[f32], t: &[f32], weight: f32) -> (f64, Vec<f32>) {
     let n = t.len().max(1) as f64;
     let mean = t.par_chunks(4096).map(|c| c.iter().map(|x| f64::from(*x)).sum::<f64>()).collect::<Vec<_>>().iter().sum::<f64>() / n;
     let parts: Vec<[f64; 2]> = y
@@ -675,7 +677,7 @@ fn relative(y: &[f32], t: &[f32], weight: f32) -> (f64, Vec<f32>) {
     let scale = f64::from(weight) / variance.max(1e-12);
     let factor = (2.0 * scale) as f32;
     let mut gradient = vec![0.0; y.len()];
-    crate::slices::zip3(&mut gradient, y, t, |g, y, t| *g = (y - t) * factor);
+    crate::slices::zip3(isa, &mut gradient, y, t, |g, y, t| *g = (y - t) * factor);
     (error * scale, gradient)
 }
 

@@ -160,7 +160,7 @@ impl Tape {
             // Copied, so that no buffer joins the free ones that was not taken from them.
             let mut gradient = self.take(seed.len());
             gradient.copy_from_slice(&seed);
-            self.add(&mut gradients, slot, gradient);
+            self.add(isa, &mut gradients, slot, gradient);
         }
         for segment in (0..program.segments()).rev() {
             if segment + 1 < program.segments() {
@@ -260,7 +260,7 @@ impl Tape {
         dy.for_each(|d| self.give(d));
         for (slot, d) in step.inputs.iter().zip(dx) {
             if let Some(d) = d {
-                self.add(gradients, *slot, d);
+                self.add(isa, gradients, *slot, d);
             }
         }
         step.outputs.iter().for_each(|slot| self.release(*slot));
@@ -268,10 +268,10 @@ impl Tape {
     }
 
     /// Adds a gradient to what a value has already.
-    fn add(&mut self, gradients: &mut [Option<Vec<f32>>], slot: SlotId, d: Vec<f32>) {
+    fn add(&mut self, isa: Isa, gradients: &mut [Option<Vec<f32>>], slot: SlotId, d: Vec<f32>) {
         match &mut gradients[slot.index()] {
             Some(sum) => {
-                crate::slices::zip(sum, &d, |sum, d| *sum += d);
+                crate::slices::zip(isa, sum, &d, |sum, d| *sum += d);
                 self.give(d);
             }
             none => *none = Some(d),

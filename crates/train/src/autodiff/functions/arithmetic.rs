@@ -80,14 +80,14 @@ impl Repeat {
     }
 
     /// The sums over all that repeats an element.
-    fn sum(&self, all: &[f32], operand: &mut [f32]) {
+    fn sum(&self, isa: Isa, all: &[f32], operand: &mut [f32]) {
         if self.is_whole() {
             operand.copy_from_slice(all);
             return;
         }
         // The common case is a row that is repeated over all rows.
         if let [(_, false), (columns, true)] = self.dims[..] {
-            operand.copy_from_slice(&super::convolution::column_sums(all, columns));
+            operand.copy_from_slice(&super::convolution::column_sums(isa, all, columns));
             return;
         }
         operand.fill(0.0);
@@ -135,8 +135,8 @@ fn elementwise(site: &Site<'_>, kind: Kind) -> Result<Compiled> {
 }
 
 /// `f(a, b)` for every element.
-fn map(a: &[f32], b: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) {
-    zip3(y, a, b, |y, a, b| *y = f(a, b));
+fn map(isa: Isa, a: &[f32], b: &[f32], y: &mut [f32], f: impl Fn(f32, f32) -> f32 + Sync) {
+    zip3(isa, y, a, b, |y, a, b| *y = f(a, b));
 }
 
 impl Elementwise {
@@ -144,19 +144,19 @@ impl Elementwise {
         matches!(self.kind, Kind::Of(Binary::Add | Binary::Sub))
     }
 
-    fn apply(&self, a: &[f32], b: &[f32], y: &mut [f32]) {
+    fn apply(&self, isa: Isa, a: &[f32], b: &[f32], y: &mut [f32]) {
         match self.kind {
-            Kind::Slope => map(a, b, y, |a, b| if a < 0.0 { a * b } else { a }),
-            Kind::Of(Binary::Add) => map(a, b, y, |a, b| a + b),
-            Kind::Of(Binary::Sub) => map(a, b, y, |a, b| a - b),
-            Kind::Of(Binary::Mul) => map(a, b, y, |a, b| a * b),
-            Kind::Of(Binary::Div) => map(a, b, y, |a, b| a / b),
-            Kind::Of(Binary::Pow) => map(a, b, y, f32::powf),
-            Kind::Of(Binary::Mod { fmod }) => map(a, b, y, |a, b| {
+            Kind::Slope => map(isa, a, b, y, |a, b| if a < 0.0 { a * b } else { a }),
+            Kind::Of(Binary::Add) => map(isa, a, b, y, |a, b| a + b),
+            Kind::Of(Binary::Sub) => map(isa, a, b, y, |a, b| a - b),
+            Kind::Of(Binary::Mul) => map(isa, a, b, y, |a, b| a * b),
+            Kind::Of(Binary::Div) => map(isa, a, b, y, |a, b| a / b),
+            Kind::Of(Binary::Pow) => map(isa, a, b, y, f32::powf),
+            Kind::Of(Binary::Mod { fmod }) => map(isa, a, b, y, |a, b| {
                 let r = a % b;
                 if !fmod && r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
             }),
-            Kind::Of(_) => map(a, b, y, |a, b| (a - b) * (a - b)),
+            Kind::Of(_) => map(isa, a, b, y, |a, b| (a - b) * (a - b)),
         }
     }
 
@@ -185,20 +185,20 @@ impl Elementwise {
 }
 
 impl Function for Elementwise {
-    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
         let len = y[0].len();
         let [a, b] = [0, 1].map(|i| self.repeat[i].expand(x[i], len));
-        self.apply(&a, &b, y[0]);
+        self.apply(isa, &a, &b, y[0]);
         Ok(())
     }
 
-    fn backward(&self, _: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn backward(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         let linear = self.is_linear();
         let operands = (!linear).then(|| [0, 1].map(|i| self.repeat[i].expand(x[i], dy[0].len())));
         for (i, to) in dx.iter_mut().enumerate() {
             let Some(to) = to else { continue };
             let Some([a, b]) = &operands else {
-                self.repeat[i].sum(dy[0], to);
+                self.repeat[i].sum(isa, dy[0], to);
                 if (self.kind, i) == (Kind::Of(Binary::Sub), 1) {
                     to.iter_mut().for_each(|x| *x = -*x);
                 }
@@ -209,7 +209,7 @@ impl Function for Elementwise {
             all.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK)).for_each(|((d, a), b)| {
                 d.iter_mut().zip(a).zip(b).for_each(|((d, a), b)| *d *= f(*a, *b));
             });
-            self.repeat[i].sum(&all, to);
+            self.repeat[i].sum(isa, &all, to);
         }
         Ok(())
     }
@@ -232,15 +232,15 @@ pub(super) fn select(site: &Site<'_>) -> Result<Compiled> {
 }
 
 impl Function for Select {
-    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
         let len = y[0].len();
         let [condition, a, b] = [0, 1, 2].map(|i| self.repeat[i].expand(x[i], len));
         y[0].copy_from_slice(&b);
-        zip3(y[0], &condition, &a, |y, condition, a| *y = if condition == 0.0 { *y } else { a });
+        zip3(isa, y[0], &condition, &a, |y, condition, a| *y = if condition == 0.0 { *y } else { a });
         Ok(())
     }
 
-    fn backward(&self, _: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn backward(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         let condition = self.repeat[0].expand(x[0], dy[0].len());
         if let Some(of_condition) = &mut dx[0] {
             of_condition.fill(0.0);
@@ -248,8 +248,8 @@ impl Function for Select {
         for (i, taken) in [(1, true), (2, false)] {
             let Some(to) = &mut dx[i] else { continue };
             let mut all = dy[0].to_vec();
-            zip(&mut all, &condition, |d, condition| *d = if (condition != 0.0) == taken { *d } else { 0.0 });
-            self.repeat[i].sum(&all, to);
+            zip(isa, &mut all, &condition, |d, condition| *d = if (condition != 0.0) == taken { *d } else { 0.0 });
+            self.repeat[i].sum(isa, &all, to);
         }
         Ok(())
     }
@@ -274,15 +274,15 @@ pub(super) fn variadic(site: &Site<'_>, op: Variadic) -> Result<Compiled> {
 }
 
 impl Function for Many {
-    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
         let len = y[0].len();
         for (i, x) in x.iter().enumerate() {
             let x = self.repeat[i].expand(x, len);
             match self.op {
                 _ if i == 0 => y[0].copy_from_slice(&x),
-                Variadic::Sum | Variadic::Mean => zip(y[0], &x, |y, x| *y += x),
-                Variadic::Min => zip(y[0], &x, |y, x| *y = y.min(x)),
-                Variadic::Max => zip(y[0], &x, |y, x| *y = y.max(x)),
+                Variadic::Sum | Variadic::Mean => zip(isa, y[0], &x, |y, x| *y += x),
+                Variadic::Min => zip(isa, y[0], &x, |y, x| *y = y.min(x)),
+                Variadic::Max => zip(isa, y[0], &x, |y, x| *y = y.max(x)),
             }
         }
         if self.op == Variadic::Mean {
@@ -292,7 +292,7 @@ impl Function for Many {
         Ok(())
     }
 
-    fn backward(&self, _: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn backward(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         let n = x.len() as f32;
         // Of equal extremes the first one gets the gradient.
         let mut left = dy[0].to_vec();
@@ -303,12 +303,12 @@ impl Function for Many {
                 Variadic::Mean => all.iter_mut().for_each(|d| *d /= n),
                 Variadic::Min | Variadic::Max => {
                     let x = self.repeat[i].expand(x[i], all.len());
-                    zip3(&mut all, &x, y[0], |d, x, y| *d = if x == y { *d } else { 0.0 });
-                    zip3(&mut left, &x, y[0], |d, x, y| *d = if x == y { 0.0 } else { *d });
+                    zip3(isa, &mut all, &x, y[0], |d, x, y| *d = if x == y { *d } else { 0.0 });
+                    zip3(isa, &mut left, &x, y[0], |d, x, y| *d = if x == y { 0.0 } else { *d });
                 }
             }
             if let Some(to) = to {
-                self.repeat[i].sum(&all, to);
+                self.repeat[i].sum(isa, &all, to);
             }
         }
         Ok(())

@@ -1,10 +1,9 @@
 //! Batch normalization, and the factors of one that is to be folded into the convolution before it.
 
 use fewbit_kernels::Isa;
-use rayon::prelude::*;
 
 use crate::autodiff::{Function, Reads};
-use crate::slices::{CHUNK, sum_rows};
+use crate::slices::{sum_rows, zip, zip_rows};
 use crate::{Error, Result};
 
 /// `γ · (x − μ) / √(σ² + ε) + β` by channel.
@@ -29,14 +28,14 @@ impl BatchNorm {
     }
 
     /// Mean, unbiased variance and `1 / √(σ² + ε)`, in two passes over the data.
-    fn statistics(&self, x: &[f32]) -> [Vec<f32>; 3] {
+    fn statistics(&self, isa: Isa, x: &[f32]) -> [Vec<f32>; 3] {
         let Self { rows, channels, epsilon, .. } = *self;
         let n = rows as f32;
-        let mut mean = sum_rows(rows, channels, |sums, row| {
+        let mut mean = sum_rows(isa, rows, channels, |sums, row| {
             sums.iter_mut().zip(&x[row * channels..]).for_each(|(sum, x)| *sum += x);
         });
         mean.iter_mut().for_each(|m| *m /= n);
-        let squares = sum_rows(rows, channels, |sums, row| {
+        let squares = sum_rows(isa, rows, channels, |sums, row| {
             sums.iter_mut().zip(&x[row * channels..]).zip(&mean).for_each(|((sum, x), m)| *sum += (x - m) * (x - m));
         });
         let unbiased = squares.iter().map(|s| s / (n - 1.0).max(1.0)).collect();
@@ -44,23 +43,48 @@ impl BatchNorm {
         [mean, unbiased, inverse]
     }
 
+    /// The gradients of shift and scale, with what they and the input's are made of.
+    fn sums(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[f32]) -> Sums {
+        let Self { rows, channels, .. } = *self;
+        let [mean, inverse] = if self.batch { [y[1].to_vec(), y[3].to_vec()] } else { self.running(x) };
+        let of_shift = super::convolution::column_sums(isa, dy, channels);
+        let mut of_scale = sum_rows(isa, rows, channels, |sums, row| {
+            let (x, dy) = (&x[0][row * channels..], &dy[row * channels..]);
+            sums.iter_mut().zip(x).zip(dy).zip(&mean).for_each(|(((sum, x), dy), m)| *sum += dy * (x - m));
+        });
+        of_scale.iter_mut().zip(&inverse).for_each(|(s, i)| *s *= i);
+        Sums { mean, inverse, of_shift, of_scale }
+    }
+
     fn running(&self, x: &[&[f32]]) -> [Vec<f32>; 2] {
         [x[3].to_vec(), x[4].iter().map(|v| 1.0 / (v + self.epsilon).sqrt()).collect()]
     }
 }
 
-/// `f(row of a, row of b)` for all rows, shared among threads.
-fn rows(a: &mut [f32], b: &[f32], columns: usize, f: impl Fn(&mut [f32], &[f32]) + Sync) {
-    let chunk = (CHUNK / columns.max(1)).max(1) * columns.max(1);
-    a.par_chunks_mut(chunk).zip(b.par_chunks(chunk)).for_each(|(a, b)| {
-        a.chunks_exact_mut(columns).zip(b.chunks_exact(columns)).for_each(|(a, b)| f(a, b));
-    });
+/// What a backward pass sums over all rows.
+struct Sums {
+    mean: Vec<f32>,
+    inverse: Vec<f32>,
+    of_shift: Vec<f32>,
+    of_scale: Vec<f32>,
+}
+
+impl Sums {
+    /// Hands on the gradients of the parameters.
+    fn parameters(&self, dx: &mut [Option<&mut [f32]>]) {
+        for (of, d) in [&self.of_scale, &self.of_shift].into_iter().zip(dx.iter_mut().skip(1)) {
+            if let Some(d) = d {
+                d.copy_from_slice(of);
+            }
+        }
+        dx.iter_mut().skip(3).flatten().for_each(|d| d.fill(0.0));
+    }
 }
 
 impl Function for BatchNorm {
-    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
         let (mean, inverse) = if self.batch {
-            let [mean, unbiased, inverse] = self.statistics(x[0]);
+            let [mean, unbiased, inverse] = self.statistics(isa, x[0]);
             y[1].copy_from_slice(&mean);
             y[2].copy_from_slice(&unbiased);
             y[3].copy_from_slice(&inverse);
@@ -71,52 +95,42 @@ impl Function for BatchNorm {
         };
         let scale: Vec<f32> = x[1].iter().zip(&inverse).map(|(g, i)| g * i).collect();
         let shift: Vec<f32> = x[2].iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
-        rows(y[0], x[0], self.channels, |y, x| {
+        zip_rows(isa, y[0], x[0], self.channels, |y, x| {
             y.iter_mut().zip(x).zip(&scale).zip(&shift).for_each(|(((y, x), scale), shift)| *y = x * scale + shift);
         });
         Ok(())
     }
 
-    fn backward(&self, _: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
-        let Self { rows: count, channels, .. } = *self;
-        let (mean, inverse) = if self.batch {
-            (y[1].to_vec(), y[3].to_vec())
-        } else {
-            let [mean, inverse] = self.running(x);
-            (mean, inverse)
-        };
-        let of_shift = super::convolution::column_sums(dy[0], channels);
-        let mut of_scale = sum_rows(count, channels, |sums, row| {
-            let (x, dy) = (&x[0][row * channels..], &dy[0][row * channels..]);
-            sums.iter_mut().zip(x).zip(dy).zip(&mean).for_each(|(((sum, x), dy), m)| *sum += dy * (x - m));
-        });
-        of_scale.iter_mut().zip(&inverse).for_each(|(s, i)| *s *= i);
-        if let Some(dx) = &mut dx[0] {
-            let n = count as f32;
-            let factor: Vec<f32> = x[1].iter().zip(&inverse).map(|(g, i)| g * i).collect();
-            let slope: Vec<f32> = of_scale.iter().zip(&inverse).map(|(s, i)| if self.batch { s * i / n } else { 0.0 }).collect();
-            let offset: Vec<f32> = of_shift.iter().map(|s| if self.batch { s / n } else { 0.0 }).collect();
-            let chunk = (CHUNK / channels.max(1)).max(1) * channels.max(1);
-            dx.par_chunks_mut(chunk).zip(dy[0].par_chunks(chunk)).zip(x[0].par_chunks(chunk)).for_each(|((dx, dy), x)| {
-                for ((dx, dy), x) in dx.chunks_exact_mut(channels).zip(dy.chunks_exact(channels)).zip(x.chunks_exact(channels)) {
-                    for c in 0..channels {
-                        dx[c] = factor[c] * (dy[c] - offset[c] - (x[c] - mean[c]) * slope[c]);
-                    }
-                }
-            });
-        }
-        if let Some(d) = &mut dx[1] {
-            d.copy_from_slice(&of_scale);
-        }
-        if let Some(d) = &mut dx[2] {
-            d.copy_from_slice(&of_shift);
-        }
-        dx.iter_mut().skip(3).flatten().for_each(|d| d.fill(0.0));
+    fn backward(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        // Only where `x` itself gets no gradient.
+        self.sums(isa, x, y, dy[0]).parameters(dx);
         Ok(())
     }
 
     fn reads(&self) -> Reads {
         Reads::INPUTS
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn backward_in_place(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], gradient: &mut [f32], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        let sums = self.sums(isa, x, y, gradient);
+        sums.parameters(dx);
+        let Sums { mean, inverse, of_shift, of_scale } = sums;
+        let factor: Vec<f32> = x[1].iter().zip(&inverse).map(|(g, i)| g * i).collect();
+        // With the batch's statistics, what mean and variance get is taken off.
+        let n = if self.batch { self.rows as f32 } else { f32::INFINITY };
+        let slope: Vec<f32> = of_scale.iter().zip(&inverse).map(|(s, i)| s * i / n).collect();
+        let offset: Vec<f32> = of_shift.iter().map(|s| s / n).collect();
+        zip_rows(isa, gradient, x[0], self.channels, |d, x| {
+            let constants = factor.iter().zip(&offset).zip(&mean).zip(&slope);
+            d.iter_mut().zip(x).zip(constants).for_each(|((d, x), (((factor, offset), mean), slope))| {
+                *d = factor * (*d - offset - (x - mean) * slope);
+            });
+        });
+        Ok(())
     }
 
     fn hidden(&self) -> Vec<usize> {
@@ -148,35 +162,34 @@ impl ChannelScale {
         Self { epsilon, outputs: true }
     }
 
-    fn apply(&self, x: &[&[f32]], values: &mut [f32]) {
+    fn apply(&self, isa: Isa, x: &[&[f32]], from: &[f32], to: &mut [f32]) {
         let factors = x[1].iter().zip(x[2]).map(|(g, v)| {
             let factor = g / (v + self.epsilon).sqrt();
             if factor.abs() < LEAST_FACTOR { LEAST_FACTOR } else { factor }
         });
         if self.outputs {
             let inverse: Vec<f32> = factors.map(|f| 1.0 / f).collect();
-            let columns = inverse.len();
-            values.par_chunks_mut((CHUNK / columns).max(1) * columns).for_each(|values| {
-                values.chunks_exact_mut(columns).for_each(|row| row.iter_mut().zip(&inverse).for_each(|(x, f)| *x *= f));
+            zip_rows(isa, to, from, inverse.len(), |to, from| {
+                to.iter_mut().zip(from).zip(&inverse).for_each(|((to, x), f)| *to = x * f);
             });
         } else {
-            let inner = values.len() / x[1].len().max(1);
-            values.chunks_exact_mut(inner).zip(factors).for_each(|(row, f)| row.iter_mut().for_each(|x| *x *= f));
+            let inner = (to.len() / x[1].len().max(1)).max(1);
+            to.chunks_exact_mut(inner).zip(from.chunks_exact(inner)).zip(factors).for_each(|((to, from), f)| {
+                zip(isa, to, from, |to, x| *to = x * f);
+            });
         }
     }
 }
 
 impl Function for ChannelScale {
-    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
-        y[0].copy_from_slice(x[0]);
-        self.apply(x, y[0]);
+    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        self.apply(isa, x, x[0], y[0]);
         Ok(())
     }
 
-    fn backward(&self, _: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn backward(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         if let Some(d) = &mut dx[0] {
-            d.copy_from_slice(dy[0]);
-            self.apply(x, d);
+            self.apply(isa, x, dy[0], d);
         }
         dx.iter_mut().skip(1).flatten().for_each(|d| d.fill(0.0));
         Ok(())

@@ -98,7 +98,7 @@ impl Function for TransposedConvolution {
             conv2d_weight_gradient(isa, &backwards, dy[0], x[0], of_weights)?;
         }
         if let Some(Some(of_bias)) = dx.get_mut(2) {
-            of_bias.copy_from_slice(&column_sums(dy[0], self.dims.out_c));
+            of_bias.copy_from_slice(&column_sums(isa, dy[0], self.dims.out_c));
         }
         Ok(())
     }
@@ -210,7 +210,7 @@ impl Convolution {
             conv2d_weight_gradient(isa, &self.dims, x[0], dy[0], of_weights)?;
         }
         if let Some(Some(of_bias)) = dx.get_mut(2) {
-            of_bias.copy_from_slice(&column_sums(dy[0], self.dims.out_c));
+            of_bias.copy_from_slice(&column_sums(isa, dy[0], self.dims.out_c));
         }
         Ok(())
     }
@@ -227,8 +227,8 @@ pub(super) fn transposed(matrix: &[f32], columns: usize) -> Vec<f32> {
 }
 
 /// The sums of the columns of a matrix.
-pub(super) fn column_sums(matrix: &[f32], columns: usize) -> Vec<f32> {
-    sum_rows(matrix.len() / columns.max(1), columns, |sums, row| {
+pub(super) fn column_sums(isa: Isa, matrix: &[f32], columns: usize) -> Vec<f32> {
+    sum_rows(isa, matrix.len() / columns.max(1), columns, |sums, row| {
         sums.iter_mut().zip(&matrix[row * columns..]).for_each(|(sum, x)| *sum += x);
     })
 }

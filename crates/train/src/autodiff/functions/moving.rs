@@ -21,8 +21,8 @@ use crate::{Error, Result};
 pub(super) struct Copied;
 
 impl Function for Copied {
-    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
-        zip(y[0], x[0], |y, x| *y = x);
+    fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        zip(isa, y[0], x[0], |y, x| *y = x);
         for mask in y.iter_mut().skip(1) {
             mask.fill(1.0);
         }

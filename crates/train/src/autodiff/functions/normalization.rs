@@ -128,7 +128,7 @@ impl Function for Normalized {
         Ok(())
     }
 
-    fn backward(&self, _: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn backward(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         let sample = self.sample().max(1);
         let moments: Vec<Vec<Moments>> = x[0].par_chunks_exact(sample).map(|of| self.moments(of)).collect();
         let n = (self.positions * self.width) as f64;
@@ -151,7 +151,7 @@ impl Function for Normalized {
         }
         let rows = self.samples * self.positions;
         if let Some(of_scale) = self.affine[0].and_then(|i| dx[i].as_deref_mut()) {
-            of_scale.copy_from_slice(&sum_rows(rows, self.channels, |sums, row| {
+            of_scale.copy_from_slice(&sum_rows(isa, rows, self.channels, |sums, row| {
                 let moments = &moments[row / self.positions];
                 let (of, dy) = (&x[0][row * self.channels..], &dy[0][row * self.channels..]);
                 for (c, sum) in sums.iter_mut().enumerate() {
@@ -161,7 +161,7 @@ impl Function for Normalized {
             }));
         }
         if let Some(of_bias) = self.affine[1].and_then(|i| dx[i].as_deref_mut()) {
-            of_bias.copy_from_slice(&super::convolution::column_sums(dy[0], self.channels));
+            of_bias.copy_from_slice(&super::convolution::column_sums(isa, dy[0], self.channels));
         }
         Ok(())
     }

@@ -139,9 +139,9 @@ impl Dense {
         }
         if let (Some(Some(dc)), Some(shape)) = (dx.get_mut(2), self.bias) {
             match shape {
-                BiasShape::Row => dc.copy_from_slice(&column_sums(dy[0], n)),
+                BiasShape::Row => dc.copy_from_slice(&column_sums(isa, dy[0], n)),
                 BiasShape::Column => dc.iter_mut().zip(dy[0].chunks_exact(n)).for_each(|(to, row)| *to = row.iter().sum()),
-                BiasShape::Number => dc.fill(column_sums(dy[0], n).iter().sum()),
+                BiasShape::Number => dc.fill(column_sums(isa, dy[0], n).iter().sum()),
                 BiasShape::Whole => dc.copy_from_slice(dy[0]),
             }
             scale(dc, beta);

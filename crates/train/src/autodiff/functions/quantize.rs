@@ -128,10 +128,10 @@ impl Function for BiasQuantize {
         Ok(())
     }
 
-    fn backward(&self, _: Isa, _: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn backward(&self, isa: Isa, _: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         for (i, d) in dx.iter_mut().enumerate() {
             match d {
-                Some(d) if i == 0 => zip(d, dy[0], |to, d| *to = d),
+                Some(d) if i == 0 => zip(isa, d, dy[0], |to, d| *to = d),
                 Some(d) => d.fill(0.0),
                 None => {}
             }

@@ -34,9 +34,15 @@ impl Function for Clamped {
         true
     }
 
-    fn backward_in_place(&self, _: Isa, _: &[&[f32]], y: &[&[f32]], gradient: &mut [f32], _: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn backward_in_place(&self, isa: Isa, _: &[&[f32]], y: &[&[f32]], gradient: &mut [f32], _: &mut [Option<&mut [f32]>]) -> Result<()> {
         let Clamp { min, max } = self.0;
-        zip(gradient, y[0], |d, y| *d = if (y > min) && (y < max) { *d } else { 0.0 });
+        zip(
+            isa,
+            gradient,
+            y[0],
+            #[allow(clippy::needless_bitwise_bool, reason = "without branches the loop becomes vectors")]
+            |d, y| *d = if (y > min) & (y < max) { *d } else { 0.0 },
+        );
         Ok(())
     }
 }
@@ -92,9 +98,9 @@ impl Function for Elementwise {
         true
     }
 
-    fn backward_in_place(&self, _: Isa, x: &[&[f32]], y: &[&[f32]], gradient: &mut [f32], _: &mut [Option<&mut [f32]>]) -> Result<()> {
+    fn backward_in_place(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], gradient: &mut [f32], _: &mut [Option<&mut [f32]>]) -> Result<()> {
         let op = self.op;
-        zip3(gradient, x[0], y[0], |d, x, y| *d *= derivative(op, x, y));
+        zip3(isa, gradient, x[0], y[0], |d, x, y| *d *= derivative(op, x, y));
         Ok(())
     }
 }
