@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use fewbit_kernels::{
-    Conv2dDims, Conv2dWeightsI8, Isa, MatrixWeights, PackedConv2dU8, PackedMatrix, QuantizedU8, Requantize, Sink, Strides,
+    ChannelFactors, Conv2dDims, Conv2dWeightsI8, Isa, MatrixWeights, PackedConv2dU8, PackedMatrix, QuantizedU8, Requantize, Sink, Strides,
 };
 use fewbit_runtime::session::{Place, Schedule, Workspace};
 use fewbit_tensor::{DType, Tensor};
@@ -259,7 +259,8 @@ fn integer_rate(isa: Isa, dims: &Conv2dDims, bits: u32) -> Result<(&'static str,
         Conv2dWeightsI8 { out_c: dims.out_c, in_c: dims.in_c, kernel: dims.kernel, groups: dims.groups, values: &values, bias: None };
     let packed = PackedConv2dU8::new(isa, &weights).map_err(|e| Error::network(e.to_string()))?;
     let (input, mut output) = (vec![3_u8; dims.in_h * dims.in_w * dims.in_c], vec![0_u8; dims.out_h * dims.out_w * dims.out_c]);
-    let requantize = Requantize { multipliers: &[1e-4], zero_point: 128, min: 0, max: 255 };
+    let multipliers = ChannelFactors::new(&[1e-4]).map_err(|e| Error::network(e.to_string()))?;
+    let requantize = Requantize { multipliers: &multipliers, zero_point: 128, min: 0, max: 255 };
     let run = || packed.run(dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(&requantize, &mut output));
     Ok((packed.kernel_name(), alone(|| fastest(dims.macs(), run))?))
 }

@@ -5,9 +5,9 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use fewbit_kernels::{
-    BatchStrides, BinaryU8, Clamp, Conv2dDims, Conv2dWeights, Conv2dWeightsI8, ExpTable, Isa, LayerNorm, MatmulDims, Operand, OperandU8,
-    OutputU8, PackedConv2d, PackedConv2dU8, QuantizedU8, Requantize, Sink, binary_u8, global_average_pool_u8, layer_norm_u8, lookup_u8,
-    matmul_u8, requantize_u8, softmax_u8,
+    BatchStrides, BinaryU8, ChannelFactors, Clamp, Conv2dDims, Conv2dWeights, Conv2dWeightsI8, ExpTable, Isa, LayerNorm, MatmulDims,
+    Operand, OperandU8, OutputU8, PackedConv2d, PackedConv2dU8, QuantizedU8, Requantize, Sink, binary_u8, global_average_pool_u8,
+    layer_norm_u8, lookup_u8, matmul_u8, requantize_u8, softmax_u8,
 };
 
 fn main() {
@@ -175,9 +175,12 @@ fn integer(bencher: Bencher, layer: Layer) {
 fn integer_of(bencher: Bencher, dims: &Conv2dDims) {
     let &Conv2dDims { in_h, in_w, in_c, out_c, kernel, groups, .. } = dims;
     let values: Vec<i8> = trained(out_c * in_c / groups * kernel[0] * kernel[1]);
-    let (input, bias, multipliers) = (bytes(in_h * in_w * in_c), vec![1000; out_c], vec![1e-3; out_c]);
+    let (input, bias) = (bytes(in_h * in_w * in_c), vec![1000; out_c]);
     let weights = Conv2dWeightsI8 { out_c, in_c, kernel, groups, values: &values, bias: Some(&bias) };
-    let (Ok(packed), mut output) = (PackedConv2dU8::new(Isa::best(), &weights), vec![0; dims.out_h * dims.out_w * out_c]) else { return };
+    let (Ok(packed), Ok(multipliers)) = (PackedConv2dU8::new(Isa::best(), &weights), ChannelFactors::new(vec![1e-3; out_c])) else {
+        return;
+    };
+    let mut output = vec![0; dims.out_h * dims.out_w * out_c];
     let requantize = Requantize { multipliers: &multipliers, zero_point: 0, min: 0, max: 255 };
     bencher.counter(ItemsCount::new(dims.macs())).bench_local(|| {
         let input = QuantizedU8 { values: black_box(&input), zero_point: 128 };
@@ -190,7 +193,8 @@ fn integer_of(bencher: Bencher, dims: &Conv2dDims) {
 fn matrix_product_u8(bencher: Bencher, [batch, m, k, n]: [usize; 4]) {
     let (lhs, rhs, mut output) = (bytes(batch * m * k), bytes(batch * k * n), vec![0; batch * m * n]);
     let (dims, strides) = (MatmulDims::row_major(m, k, n), BatchStrides { batch, lhs: m * k, rhs: k * n });
-    let requantize = Requantize { multipliers: &[1e-3], zero_point: 3, min: 0, max: 255 };
+    let Ok(multipliers) = ChannelFactors::new(&[1e-3]) else { return };
+    let requantize = Requantize { multipliers: &multipliers, zero_point: 3, min: 0, max: 255 };
     bencher.counter(ItemsCount::new(batch * m * k * n)).bench_local(|| {
         let lhs = QuantizedU8 { values: black_box(&lhs), zero_point: 128 };
         let rhs = QuantizedU8 { values: &rhs, zero_point: 3 };

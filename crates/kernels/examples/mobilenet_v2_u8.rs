@@ -5,8 +5,8 @@
 #![allow(clippy::print_stdout, reason = "an example prints its result")]
 
 use fewbit_kernels::{
-    Binary, BinaryU8, Clamp, Conv2dDims, Conv2dWeights, Conv2dWeightsI8, Error, Isa, Operand, OperandU8, OutputU8, PackedConv2d,
-    PackedConv2dU8, QuantizedU8, Requantize, Sink, binary, binary_u8, global_average_pool, global_average_pool_u8,
+    Binary, BinaryU8, ChannelFactors, Clamp, Conv2dDims, Conv2dWeights, Conv2dWeightsI8, Error, Isa, Operand, OperandU8, OutputU8,
+    PackedConv2d, PackedConv2dU8, QuantizedU8, Requantize, Sink, binary, binary_u8, global_average_pool, global_average_pool_u8,
 };
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -73,7 +73,7 @@ fn conv(isa: Isa, class: &'static str, [size, in_c, out_c]: [usize; 3], [kernel,
     let integer = PackedConv2dU8::new(isa, &weights)?;
     let (input, mut output) = (random(size * size * in_c), vec![0.0; out * out * out_c]);
     let (input_u8, mut output_u8) = (bytes(input.len()), vec![0; output.len()]);
-    let multipliers = vec![1e-3 / depth as f32; out_c];
+    let multipliers = ChannelFactors::new(vec![1e-3 / depth as f32; out_c])?;
     Ok(Layer {
         name: format!("{class} {size}x{size}x{in_c} -> {out}x{out}x{out_c}"),
         class,

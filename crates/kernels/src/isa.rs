@@ -130,6 +130,15 @@ impl Isa {
         }
     }
 
+    /// Whether [`mul_add`](crate::mul_add) is an instruction.
+    pub(crate) fn fuses(self) -> bool {
+        match self.0 {
+            Tier::Scalar => cfg!(target_arch = "aarch64"),
+            Tier::Avx2 | Tier::AvxVnni | Tier::Avx512Vnni | Tier::Neon | Tier::DotProd | Tier::I8mm => true,
+            Tier::Simd128 => false,
+        }
+    }
+
     /// Runs `body` compiled for this tier: for loops that are plain Rust and become vectors. `body` and what it calls must be
     /// `#[inline(always)]`, or they are compiled for the build's target.
     ///

@@ -12,7 +12,7 @@
 //! | elementwise | [`unary`], [`unary_in_place`], [`binary`], [`binary_in_place`] |
 //! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`] |
 //! | training | [`conv2d_weight_gradient`], [`depthwise_input_gradient`], [`transposed_product`], [`fake_quantize_gradient`] |
-//! | layout | [`permute()`] |
+//! | layout | [`permute()`], [`repeat_along_rows`] |
 //! | quantization | [`quantize()`], [`dequantize`], [`fake_quantize`] |
 //! | integer | [`PackedConv2dU8`], [`PackedConvTranspose2dU8`], [`PackedConv2dI16`], [`matmul_u8`], [`binary_u8`], [`requantize_u8`], [`lookup_u8`], [`lookup_f32`], [`max_pool2d_u8`], [`average_pool2d_u8`], [`global_average_pool_u8`], [`softmax_u8`], [`layer_norm_u8`] |
 //! | calibration | [`scan_range`], [`BitHistogram`] |
@@ -56,6 +56,7 @@ mod isa;
 mod observe;
 mod permute;
 mod quantize;
+mod repeat;
 mod simd;
 #[cfg(test)]
 mod testing;
@@ -71,7 +72,7 @@ pub use float::{
     transposed_product, unary, unary_in_place,
 };
 pub use integer::{
-    Band, BinaryU8, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8,
+    Band, BinaryU8, ChannelFactors, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8,
     PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8, Requantize, RequantizeI16, Sink, average_pool2d_u8, binary_u8,
     global_average_pool_u8, layer_norm_u8, lookup_f32, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };
@@ -80,6 +81,7 @@ pub use isa::{Isa, Tier};
 pub use observe::{BitBins, BitHistogram, RangeScan, scan_range};
 pub use permute::permute;
 pub use quantize::{Affine, QuantizedInt, dequantize, fake_quantize, quantize};
+pub use repeat::repeat_along_rows;
 pub use threads::for_each_chunk;
 
 /// `a * b + c`, rounded once; twice on WebAssembly, which lacks the instruction.

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, ErrorKind, Result, expect_len};
 use crate::threads::for_each_chunk;
-use crate::{Clamp, Isa};
+use crate::{Clamp, Isa, mul_add};
 
 /// The integers that quantized values are stored as.
 pub trait QuantizedInt: Copy + Send + Sync + sealed::Sealed {
@@ -131,7 +131,13 @@ impl Channel {
     /// The quantized value minus the zero point, an integer. NaN becomes the lower limit, as in ONNX Runtime.
     #[inline(always)]
     fn steps(self, x: f32) -> f32 {
-        let q = (x / self.scale).round_ties_even();
+        self.limited(x / self.scale)
+    }
+
+    /// As [`steps`](Self::steps), of the quotient.
+    #[inline(always)]
+    fn limited(self, quotient: f32) -> f32 {
+        let q = quotient.round_ties_even();
         let q = if q > self.low { q } else { self.low };
         if q < self.high { q } else { self.high }
     }
@@ -143,12 +149,54 @@ impl Channel {
     }
 }
 
+/// Division by a scale in five multiplications, which together take a third of the time.
+///
+/// A product with the inverse is less than two units in the last place from the quotient. Corrected by what is left of the dividend it is
+/// less than one from it, and corrected again it is the quotient as division rounds it (Markstein, IBM J. Res. Dev. 34, 1990): what is
+/// left is exact if it is computed in one operation, and nothing underflows that could be half a step.
+#[derive(Clone, Copy)]
+struct Division {
+    scale: f32,
+    inverse: f32,
+    limit: f32,
+}
+
+impl Division {
+    /// By a scale that numbers of up to four times [`LIMIT`] steps may have without overflow, if there is an instruction for it.
+    fn new(isa: Isa, scale: f32) -> Option<Self> {
+        let fits = (1e-30..=1e30).contains(&scale) && isa.fuses();
+        fits.then(|| Self { scale, inverse: 1.0 / scale, limit: scale * (4 * LIMIT) as f32 })
+    }
+
+    /// The quotient; what is beyond any limit may become another such number, as does NaN, on the lower side.
+    #[inline(always)]
+    fn quotient(self, x: f32) -> f32 {
+        let x = if x > -self.limit { x } else { -self.limit };
+        let x = if x < self.limit { x } else { self.limit };
+        let q = x * self.inverse;
+        let q = mul_add(mul_add(-q, self.scale, x), self.inverse, q);
+        mul_add(mul_add(-q, self.scale, x), self.inverse, q)
+    }
+}
+
 /// `output[i] = saturate(round_half_to_even(input[i] / scale) + zero_point)`.
 ///
 /// # Errors
 /// If lengths disagree, a scale is not positive and finite, or the range does not fit `T`.
 pub fn quantize<T: QuantizedInt>(isa: Isa, affine: &Affine, input: &[f32], output: &mut [T]) -> Result<()> {
     affine.check_storage::<T>()?;
+    if let [scale] = *affine.scales
+        && let Some(division) = Division::new(isa, scale)
+    {
+        return map(
+            isa,
+            affine,
+            input,
+            output,
+            #[inline(always)]
+            |c, x| T::from_i32(to_int(c.limited(division.quotient(x)) + c.zero_point)),
+        );
+    }
     map(
         isa,
         affine,
@@ -271,6 +319,33 @@ mod tests {
     use crate::testing::{at_thread_counts, random};
 
     const I8: Affine = Affine { scales: &[0.05], zero_points: &[3], inner: 1, min: -128, max: 127 };
+
+    #[test]
+    fn quotients_are_those_of_division() {
+        let ulps = |x: f32, by: i32| f32::from_bits(x.to_bits().wrapping_add_signed(by));
+        let scales = random(3, 200).into_iter().map(|x| x.abs() + 1e-3);
+        for scale in scales.chain([1.0, 0.1, 1.999_999_9, 1e-30, 1e30, 1e-38, 3e38, 1e-44]) {
+            // Halves of steps and their neighbours, random numbers, and what is no number of steps.
+            let halves = (-260..260).map(|half| half as f32 * 0.5 * scale).flat_map(|x| (-3..=3).map(move |by| ulps(x, by)));
+            let others = random(4, 3000).into_iter().map(|x| x * 100.0 * scale);
+            let extremes = [0.0, -0.0, f32::MAX, f32::MIN, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 1e-45, -1e-38];
+            let input: Vec<f32> = halves.chain(others).chain(extremes).collect();
+            let affine = Affine { scales: &[scale], ..I8 };
+            let expect: Vec<i8> = input
+                .iter()
+                .map(|x| {
+                    let steps = (x / scale).round_ties_even() + 3.0;
+                    if steps.is_nan() { -128 } else { steps.clamp(-128.0, 127.0) as i8 }
+                })
+                .collect();
+            for &isa in Isa::supported() {
+                let mut found = vec![0; input.len()];
+                quantize(isa, &affine, &input, &mut found).unwrap();
+                let wrong = found.iter().zip(&expect).position(|(a, b)| a != b);
+                assert_eq!(wrong.map(|at| input[at]), None, "by {scale}, {}", isa.name());
+            }
+        }
+    }
 
     #[test]
     fn by_hand() {

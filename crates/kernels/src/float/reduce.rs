@@ -7,7 +7,6 @@
 use crate::Isa;
 use crate::error::{Error, Result, elements, expect_len};
 use crate::float::elementwise::math;
-use crate::mul_add;
 use crate::threads::for_each_chunk;
 
 /// A reduction, named as in ONNX without its prefix `Reduce`.
@@ -30,7 +29,7 @@ pub enum Reduce {
     Prod,
     /// The sum.
     Sum,
-    /// The sum of squares.
+    /// The sum of squares: the bits of [`Sum`](Self::Sum) over squares that are computed first.
     SumSquare,
 }
 
@@ -64,16 +63,17 @@ pub fn reduce(isa: Isa, op: Reduce, dims: &ReduceDims, input: &[f32], output: &m
     let n = dims.axis as f32;
     let keep = |x: f32| x;
     let add = |a: f32, x: f32| a + x;
+    let add_square = |a: f32, x: f32| a + x * x;
     match op {
         Reduce::L1 => job.run(0.0, |a, x| a + x.abs(), add, keep),
-        Reduce::L2 => job.run(0.0, |a, x| mul_add(x, x, a), add, f32::sqrt),
+        Reduce::L2 => job.run(0.0, add_square, add, f32::sqrt),
         Reduce::LogSum => job.run(0.0, add, add, math::ln),
         Reduce::Max => job.run(f32::NEG_INFINITY, max, max, keep),
         Reduce::Mean => job.run(0.0, add, add, |x| x / n),
         Reduce::Min => job.run(f32::INFINITY, min, min, keep),
         Reduce::Prod => job.run(1.0, |a, x| a * x, |a, x| a * x, keep),
         Reduce::Sum => job.run(0.0, add, add, keep),
-        Reduce::SumSquare => job.run(0.0, |a, x| mul_add(x, x, a), add, keep),
+        Reduce::SumSquare => job.run(0.0, add_square, add, keep),
     }
     Ok(())
 }
@@ -211,6 +211,19 @@ mod tests {
                     }
                 });
             }
+        }
+    }
+
+    #[test]
+    fn squares_are_rounded_before_they_are_summed() {
+        for (axis, inner) in [(1501, 1), (49, 40)] {
+            let input = random(1, axis * inner);
+            let squares: Vec<f32> = input.iter().map(|x| x * x).collect();
+            let dims = ReduceDims { outer: 1, axis, inner };
+            let (mut found, mut expect) = (vec![0.0; inner], vec![0.0; inner]);
+            reduce(Isa::best(), Reduce::SumSquare, &dims, &input, &mut found).unwrap();
+            reduce(Isa::best(), Reduce::Sum, &dims, &squares, &mut expect).unwrap();
+            assert_eq!(found, expect);
         }
     }
 

@@ -160,8 +160,8 @@ impl<F: Finish> Product<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Requantize;
     use crate::testing::{at_thread_counts, bytes};
+    use crate::{ChannelFactors, Requantize};
 
     #[test]
     fn products_bit_for_bit() {
@@ -195,9 +195,10 @@ mod tests {
                     (0..k).map(product).sum()
                 };
                 let expect: Vec<i32> = (0..batch * m * n).map(sum).collect();
-                let requantize = Requantize { multipliers: &[1e-3 / (k + 1) as f32], zero_point: 90, min: 0, max: 255 };
-                let quantized: Vec<u8> =
-                    expect.iter().map(|&sum| ((sum as f32 * requantize.multipliers[0]).round_ties_even() + 90.0) as u8).collect();
+                let multiplier = 1e-3 / (k + 1) as f32;
+                let multipliers = ChannelFactors::new(vec![multiplier]).unwrap();
+                let requantize = Requantize { multipliers: &multipliers, zero_point: 90, min: 0, max: 255 };
+                let quantized: Vec<u8> = expect.iter().map(|&sum| ((sum as f32 * multiplier).round_ties_even() + 90.0) as u8).collect();
                 at_thread_counts(|threads| {
                     for &isa in Isa::supported() {
                         let (a, b) = (QuantizedU8 { values: &a, zero_point: 131 }, QuantizedU8 { values: &b, zero_point: 7 });

@@ -25,5 +25,5 @@ pub use lookup::{lookup_f32, lookup_u8};
 pub use matmul::matmul_u8;
 pub use norm::layer_norm_u8;
 pub use pool::{average_pool2d_u8, global_average_pool_u8, max_pool2d_u8};
-pub use requantize::{Dequantize, QuantizedU8, Requantize, Sink};
+pub use requantize::{ChannelFactors, Dequantize, QuantizedU8, Requantize, Sink};
 pub use softmax::{ExpTable, softmax_u8};

@@ -6,6 +6,7 @@
 use crate::Clamp;
 use crate::error::{Error, ErrorKind, Result, expect_len};
 use crate::simd::{Kernel, Limits, Simd, WIDTH};
+use std::borrow::Cow;
 
 /// Quantized activations: the integer `q` stands for `scale * (q - zero_point)`, with a scale that kernels do not need.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,14 +17,51 @@ pub struct QuantizedU8<'a> {
     pub zero_point: u8,
 }
 
+/// What accumulators are multiplied by: one factor per output channel, or one for all, each finite and not negative.
+///
+/// Checked when made, once where they are constants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelFactors<'a> {
+    values: Cow<'a, [f32]>,
+    near: bool,
+}
+
+impl<'a> ChannelFactors<'a> {
+    /// These factors.
+    ///
+    /// # Errors
+    /// If one is negative or not finite.
+    pub fn new(values: impl std::convert::Into<Cow<'a, [f32]>>) -> Result<Self> {
+        let values = values.into();
+        check_factors("factors of sums", &values)?;
+        let near = values.iter().all(|&factor| factor < 1.0);
+        Ok(Self { values, near })
+    }
+
+    /// The factors.
+    #[inline(always)]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Whether all are less than one, so that products with sums of 32 bits fit 32 bits.
+    pub fn are_near(&self) -> bool {
+        self.near
+    }
+
+    fn serve(&self, channels: usize) -> Result<()> {
+        expect_factors("factors of sums", &self.values, channels)
+    }
+}
+
 /// How accumulators become `u8`:
 /// `clamp(round_half_to_even(f32(sum) * multipliers[c]) + zero_point, min, max)`, as ONNX Runtime and XNNPACK do.
 ///
 /// A fused ReLU is a `min` of at least `zero_point`, a ReLU6 also a `max`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Requantize<'a> {
-    /// `input scale * weight scale / output scale` per output channel, or one for all: finite, not negative.
-    pub multipliers: &'a [f32],
+    /// `input scale * weight scale / output scale`.
+    pub multipliers: &'a ChannelFactors<'a>,
     /// The output's zero point, which may lie outside of `min..=max`.
     pub zero_point: u8,
     /// The smallest output.
@@ -37,7 +75,7 @@ impl Requantize<'_> {
         if self.min > self.max {
             return Err(Error::value(format!("requantization: {}..={} is empty", self.min, self.max)));
         }
-        check_factors("multipliers of requantization", self.multipliers, channels)
+        self.multipliers.serve(channels)
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -48,8 +86,8 @@ impl Requantize<'_> {
 /// How accumulators become floats: `clamp(f32(sum) * scales[c] + bias[c])`, product and sum rounded one by one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dequantize<'a> {
-    /// `input scale * weight scale` per output channel, or one for all: finite, not negative.
-    pub scales: &'a [f32],
+    /// `input scale * weight scale`.
+    pub scales: &'a ChannelFactors<'a>,
     /// Per output channel; nothing is added if absent.
     pub bias: Option<&'a [f32]>,
     /// A fused activation.
@@ -67,11 +105,16 @@ pub enum Sink<'a> {
     I32(&'a mut [i32]),
 }
 
-/// Fails unless there is one factor or one per channel, each finite and not negative.
-pub(super) fn check_factors(what: &str, factors: &[f32], channels: usize) -> Result<()> {
-    if factors.len() != 1 && factors.len() != channels {
-        return Err(Error::new(ErrorKind::Length, format!("{what}: {} for {channels} channels", factors.len())));
+/// Fails unless there is one factor or one per channel.
+pub(super) fn expect_factors(what: &str, factors: &[f32], channels: usize) -> Result<()> {
+    if factors.len() == 1 || factors.len() == channels {
+        return Ok(());
     }
+    Err(Error::new(ErrorKind::Length, format!("{what}: {} for {channels} channels", factors.len())))
+}
+
+/// Fails unless each factor is finite and not negative.
+pub(super) fn check_factors(what: &str, factors: &[f32]) -> Result<()> {
     // All in vectors, before any is looked for: the sign is set where a number is negative, or where a step of the exponent overflows.
     let bits = factors.iter().fold(0, |all, factor| {
         let bits = (factor + 0.0).to_bits();
@@ -95,7 +138,7 @@ impl Sink<'_> {
                 expect_len(what, output.len(), len)
             }
             Self::F32(dequantize, output) => {
-                check_factors("scales of dequantization", dequantize.scales, channels)?;
+                dequantize.scales.serve(channels)?;
                 if let Some(bias) = dequantize.bias {
                     expect_len("bias of dequantization", bias.len(), channels)?;
                 }
@@ -209,7 +252,7 @@ impl Finish for Requantize<'_> {
 
     #[inline(always)]
     fn factors<const V: usize>(&self, first: usize, channels: usize) -> Factors<V> {
-        Factors { scales: vectors(self.multipliers, first, channels), bias: [[0.0; WIDTH]; V] }
+        Factors { scales: vectors(self.multipliers.values(), first, channels), bias: [[0.0; WIDTH]; V] }
     }
 
     #[inline(always)]
@@ -232,7 +275,7 @@ impl Finish for Dequantize<'_> {
             vectors.as_flattened_mut()[..channels].copy_from_slice(&bias[first..][..channels]);
             vectors
         });
-        Factors { scales: vectors(self.scales, first, channels), bias }
+        Factors { scales: vectors(self.scales.values(), first, channels), bias }
     }
 
     #[inline(always)]
@@ -274,12 +317,13 @@ mod tests {
     #[test]
     fn factors_are_finite_and_not_negative() {
         let good = [0.0, -0.0, 1.0, f32::MAX, f32::MIN_POSITIVE, 1e-45];
-        assert!(check_factors("factors", &good, good.len()).is_ok());
-        assert!(check_factors("factors", &good[..1], 9).is_ok());
+        let factors = ChannelFactors::new(&good[..]).unwrap();
+        assert!(factors.serve(good.len()).is_ok());
+        assert_eq!(factors.serve(2).unwrap_err().kind(), ErrorKind::Length);
+        assert!(ChannelFactors::new(&good[..1]).unwrap().serve(9).is_ok());
         for bad in [-1.0, -1e-45, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
-            let error = check_factors("factors", &[1.0, bad], 2).unwrap_err();
+            let error = ChannelFactors::new(vec![1.0, bad]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Value, "{bad}");
         }
-        assert_eq!(check_factors("factors", &good, 2).unwrap_err().kind(), ErrorKind::Length);
     }
 }

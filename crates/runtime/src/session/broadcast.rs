@@ -96,7 +96,7 @@ impl Broadcast {
         }
     }
 
-    /// Each operand, if the result is a single run, or rows of which an operand has one element each.
+    /// Each operand, if the result is a single run, or rows of which an operand has one element each; the other may have one row for all.
     pub(super) fn sides(&self) -> Option<[Side; 2]> {
         let mut outer = self.outer.iter().filter(|l| l.size != 1);
         let (rows, None) = (outer.next(), outer.next()) else { return None };
@@ -104,6 +104,8 @@ impl Broadcast {
         match (self.sides, rows.steps) {
             ([Side::Full, Side::Scalar], [step, 1]) if step == self.run => Some([Side::Full, Side::Column(self.run)]),
             ([Side::Scalar, Side::Full], [1, step]) if step == self.run => Some([Side::Column(self.run), Side::Full]),
+            ([Side::Full, Side::Scalar], [0, 1]) => Some([Side::Row(self.run), Side::Column(self.run)]),
+            ([Side::Scalar, Side::Full], [1, 0]) => Some([Side::Column(self.run), Side::Row(self.run)]),
             _ => None,
         }
     }

@@ -384,7 +384,7 @@ impl<'a> Builder<'a> {
     }
 
     fn push(&mut self, dtype: Option<DType>, shape: Option<Vec<usize>>, storage: Storage) -> SlotId {
-        self.slots.push(Slot { dtype, shape, storage });
+        self.slots.push(Slot::new(dtype, shape, storage));
         SlotId(self.slots.len() - 1)
     }
 }

@@ -224,14 +224,14 @@ impl Chain {
         mut output: Written<'_>,
     ) -> kernels::Result<()> {
         let mut held = [Block([0.0; BLOCK + 16]); N];
-        self.lay_out(inputs, first, true, &mut held);
+        self.lay_out(isa, inputs, first, true, &mut held)?;
         let Some((last, links)) = self.links.split_last() else { return Ok(()) };
         let len = output.len();
         let mut at = 0;
         while at < len {
             let n = self.block.min(self.period - at % self.period).min(len - at);
             if at > 0 {
-                self.lay_out(inputs, first + at, false, &mut held);
+                self.lay_out(isa, inputs, first + at, false, &mut held)?;
             }
             let place = Place { inputs, at: first + at, n, period: self.period };
             for link in links {
@@ -256,15 +256,20 @@ impl Chain {
 impl Chain {
     /// Lays operands out over the rows of the block that begins with element `at`: those that are different in each block, and
     /// at `first` all.
-    fn lay_out(&self, inputs: &[Outside<'_>; INPUTS], at: usize, first: bool, held: &mut [Block]) {
+    fn lay_out(&self, isa: Isa, inputs: &[Outside<'_>; INPUTS], at: usize, first: bool, held: &mut [Block]) -> kernels::Result<()> {
         for &LaidOut { input, side, place } in &self.laid_out {
             let (values, block) = (inputs[input].floats(), &mut held[place].0[..self.block]);
             match side {
                 Side::Row(len) if first => block.chunks_exact_mut(len).for_each(|row| row.copy_from_slice(&values[..len])),
-                Side::Column(len) => block.chunks_exact_mut(len).zip(&values[at / len..]).for_each(|(row, value)| row.fill(*value)),
+                Side::Column(len) => {
+                    let values = &values[at / len..];
+                    let rows = (block.len() / len).min(values.len());
+                    kernels::repeat_along_rows(isa, &values[..rows], &mut block[..rows * len])?;
+                }
                 Side::Row(_) | Side::Full | Side::Scalar => {}
             }
         }
+        Ok(())
     }
 }
 

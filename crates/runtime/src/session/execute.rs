@@ -54,9 +54,8 @@ impl Run<'_> {
         self.show(&self.plan.first_taps, sink)?;
         let mut heap_bytes = 0;
         for (number, step) in self.plan.steps.iter().enumerate() {
-            let node = self.program.graph.node(step.node);
             let start = clock.is_some().then(Instant::now);
-            self.step(step).map_err(|e| e.at(node))?;
+            self.step(step).map_err(|e| e.at(self.program.graph.node(step.node)))?;
             if let (Some(clock), Some(start)) = (&mut clock, start) {
                 clock(number, start.elapsed());
             }

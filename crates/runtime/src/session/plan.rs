@@ -41,12 +41,18 @@ pub(super) struct Slot {
     pub(super) dtype: Option<DType>,
     pub(super) shape: Option<Vec<usize>>,
     pub(super) storage: Storage,
+    len: usize,
 }
 
 impl Slot {
+    pub(super) fn new(dtype: Option<DType>, shape: Option<Vec<usize>>, storage: Storage) -> Self {
+        let len = shape.iter().flatten().product();
+        Self { dtype, shape, storage, len }
+    }
+
     /// Number of elements, if the shape is known.
     pub(super) fn len(&self) -> usize {
-        self.shape.iter().flatten().product()
+        self.len
     }
 
     /// `f32` elements of the arena that it takes.

@@ -73,6 +73,13 @@ impl Conv2dDims {
         [self.batch, self.out_h, self.out_w, self.out_c].iter().fold(per_output, |n, &size| n.saturating_mul(size))
     }
 
+    /// Whether a single row is multiplied by a matrix.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_single_row(&self) -> bool {
+        let &Self { batch, in_h, in_w, out_h, out_w, kernel, groups, .. } = self;
+        [batch, in_h, in_w, out_h, out_w, kernel[0], kernel[1], groups].iter().all(|&size| size == 1) && self.pad_top | self.pad_left == 0
+    }
+
     /// The rows of the input that some rows of the outputs read; padding is none of them.
     pub fn input_rows(&self, rows: Range<usize>) -> Range<usize> {
         let at = |row: usize| row.saturating_mul(self.stride[0]);
@@ -99,7 +106,7 @@ impl Conv2dDims {
         if self.stride.contains(&0) || self.dilation.contains(&0) || self.kernel.contains(&0) || self.groups == 0 {
             return Err(Error::dims(format!("convolution: kernel, stride, dilation and groups must not be zero: {self:?}")));
         }
-        if !self.in_c.is_multiple_of(self.groups) || !self.out_c.is_multiple_of(self.groups) {
+        if self.groups != 1 && (!self.in_c.is_multiple_of(self.groups) || !self.out_c.is_multiple_of(self.groups)) {
             return Err(Error::dims(format!(
                 "convolution: {} input and {} output channels do not divide into {} groups",
                 self.in_c, self.out_c, self.groups

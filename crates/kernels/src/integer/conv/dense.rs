@@ -14,8 +14,10 @@ use crate::{Conv2dDims, Isa, Tier};
 use std::ops::Range;
 #[cfg(target_arch = "x86_64")]
 use {
+    super::panels::QUAD,
     super::patches::Patches,
     super::strips::{STRIP, Strips},
+    super::tile::avx512::Single,
     crate::simd::avx512::Avx512,
 };
 
@@ -66,27 +68,48 @@ impl Dense {
 
     /// Checked by the caller: `dims` agree with the weights, the slices with `dims`.
     pub(super) fn run<F: Finish>(&self, isa: Isa, dims: &Conv2dDims, input: QuantizedU8, finish: F, output: &mut [F::Output]) {
-        let window = Window::of_convolution(dims);
         let pixels = dims.batch * dims.out_h * dims.out_w;
-        let threads = threads_for(dims.macs());
+        let operations = self.operations(dims);
+        let threads = threads_for(operations);
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Strips(avx512, strips) = self
+            && threads == 1
+            && dims.is_single_row()
+            && strips.row() == input.values.len()
+            && let Some(requantize) = finish.requantizes()
+        {
+            // Some 100 ns of work, before which nothing is to be prepared.
+            let single = Single { row: input.values, zero_point: input.zero_point, requantize };
+            return single.run(*avx512, strips.group(0), F::bytes(output));
+        }
+        let window = Window::of_convolution(dims);
         let work = Work { weights: self, window: &window, groups: dims.groups, input, finish };
         if pixels == 1 && dims.groups == 1 {
             // A single row: threads share the channels.
             let channels = dims.out_c.div_ceil(threads).next_multiple_of(self.cut());
-            for_each_chunk(output, channels, dims.macs(), |i, output| {
+            for_each_chunk(output, channels, operations, |i, output| {
                 let (channel, channels, placement) = (i * channels, output.len(), Placement::Consecutive(0));
                 work.run(isa, Piece { first: 0, pixels: 1, channel, channels, output, placement });
             });
             return;
         }
         let pixels = share_of(pixels, threads);
-        for_each_chunk(output, pixels * dims.out_c, dims.macs(), |i, output| {
+        for_each_chunk(output, pixels * dims.out_c, operations, |i, output| {
             let placement = Placement::Consecutive(dims.out_c);
             work.run(
                 isa,
                 Piece { first: i * pixels, pixels: output.len() / dims.out_c, channel: 0, channels: dims.out_c, output, placement },
             );
         });
+    }
+
+    /// The work as threads share it: 512-bit registers take a quad of products in the time of one operation.
+    fn operations(&self, dims: &Conv2dDims) -> usize {
+        match self {
+            Self::Panels(_) => dims.macs(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Strips(..) => dims.macs() / QUAD,
+        }
     }
 
     /// Output channels that can be computed apart are a multiple of this.

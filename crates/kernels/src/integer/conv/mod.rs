@@ -18,6 +18,20 @@
 //!
 //! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
 
+/// Repeats a block for every constant below `$limit`, at most 19. A loop of so many steps would not be unrolled, and its sums kept in memory.
+#[cfg(target_arch = "x86_64")]
+macro_rules! each {
+    ($i:ident < $limit:expr, $body:block) => {
+        each!($i < $limit, $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18)
+    };
+    ($i:ident < $limit:expr, $body:block; $($n:literal)*) => {$(
+        if $n < $limit {
+            let $i: usize = $n;
+            $body
+        }
+    )*};
+}
+
 mod band;
 mod blocks;
 mod dense;

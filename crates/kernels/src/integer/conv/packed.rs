@@ -97,7 +97,9 @@ impl PackedConv2dU8 {
 
     fn check(&self, dims: &Conv2dDims) -> Result<()> {
         dims.check()?;
-        if [dims.out_c, dims.in_c, dims.groups] != [self.out_c, self.in_c, self.groups] || dims.kernel != self.kernel {
+        // One after the other: arrays would be written before they are compared.
+        let channels = dims.out_c == self.out_c && dims.in_c == self.in_c && dims.groups == self.groups;
+        if !channels || dims.kernel[0] != self.kernel[0] || dims.kernel[1] != self.kernel[1] {
             return Err(Error::dims(format!("convolution: {dims:?} contradict the packed weights")));
         }
         Ok(())

@@ -122,7 +122,11 @@ impl<F: Finish> Patches<'_, F> {
         let mut scratch = Scratch::<u8, ROOM>::new();
         let pixels = piece.pixels;
         let high = lines.min(piece.pixels.div_ceil(out_w) + 1).min(out_h);
-        let bytes = scratch.take(patch::height(self.work.window, high) * patch::width(self.work.window, columns) * in_c + QUAD);
+        let len = patch::height(self.work.window, high) * patch::width(self.work.window, columns) * in_c + QUAD;
+        let bytes = self.isa.run(
+            #[inline(always)]
+            || scratch.take(len),
+        );
         let mut at = 0;
         while at < pixels {
             let (line, x) = ((piece.first + at) / out_w, (piece.first + at) % out_w);

@@ -1,7 +1,7 @@
 //! The fast convolutions against sums of 64 bits, on every tier and thread count, bit for bit.
 
 use super::*;
-use crate::integer::{Dequantize, QuantizedU8, Requantize, Sink};
+use crate::integer::{ChannelFactors, Dequantize, QuantizedU8, Requantize, Sink};
 use crate::testing::{at_thread_counts, bytes};
 use crate::{Clamp, Conv2dDims, ErrorKind, Isa};
 
@@ -29,6 +29,8 @@ const CASES: &[Case] = &[
     // A single row: channels that do not divide, enough to be shared, the window of a kernel.
     ([1, 1, 1, 130, 23, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
     ([1, 1, 1, 700, 300, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 1, 1, 128, 8, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
+    ([1, 1, 1, 60, 20, 1], [1, 1], [1, 1], [1, 1], [0; 4]),
     ([1, 3, 3, 5, 19, 1], [3, 3], [1, 1], [1, 1], [0; 4]),
     // Short runs of inputs.
     ([1, 49, 10, 1, 8, 1], [10, 4], [2, 2], [1, 1], [4, 1, 5, 1]),
@@ -48,6 +50,8 @@ const CASES: &[Case] = &[
     ([1, 8, 8, 4, 12, 1], [5, 2], [2, 1], [1, 3], [3, 1, 4, 2]),
     ([1, 2, 2, 3, 5, 1], [3, 3], [1, 1], [1, 1], [2, 2, 2, 2]),
     ([1, 33, 33, 8, 16, 1], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
+    ([1, 5, 35, 16, 13, 1], [2, 3], [1, 1], [1, 1], [0, 1, 1, 1]),
+    ([1, 4, 70, 3, 16, 1], [3, 3], [1, 2], [1, 1], [1, 1, 1, 1]),
     ([1, 3, 3, 3700, 3, 1], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
     // Grouped, and depthwise with a multiplier.
     ([1, 7, 8, 6, 9, 3], [3, 3], [1, 1], [1, 1], [1, 1, 1, 1]),
@@ -145,6 +149,7 @@ fn equals_the_oracle_bit_for_bit() {
             let packed: Vec<_> = Isa::supported().iter().map(|&isa| PackedConv2dU8::new(isa, &weights).unwrap()).collect();
             let largest = expect.iter().map(|sum| sum.unsigned_abs()).max().unwrap().max(1);
             let multipliers: Vec<f32> = (0..dims.out_c).map(|c| (200.0 + c as f32) / largest as f32).collect();
+            let factors = ChannelFactors::new(&multipliers).unwrap();
             // Limits of their own, and those of a byte.
             let requantized = [(100, 3, 250), (0, 0, 255)].map(|(zero_point, min, max)| {
                 let one = |(at, &sum): (usize, &i32)| {
@@ -152,10 +157,11 @@ fn equals_the_oracle_bit_for_bit() {
                     steps.clamp(min.into(), max.into()) as u8
                 };
                 let quantized: Vec<u8> = expect.iter().enumerate().map(one).collect();
-                (Requantize { multipliers: &multipliers, zero_point, min, max }, quantized)
+                (Requantize { multipliers: &factors, zero_point, min, max }, quantized)
             });
             let offsets: Vec<f32> = multipliers.iter().map(|m| 0.5 - m).collect();
-            let dequantize = Dequantize { scales: &[0.125], bias: Some(&offsets), clamp: Clamp { min: -1e6, max: 1e4 } };
+            let eighth = ChannelFactors::new(vec![0.125]).unwrap();
+            let dequantize = Dequantize { scales: &eighth, bias: Some(&offsets), clamp: Clamp { min: -1e6, max: 1e4 } };
             let floats: Vec<f32> =
                 (expect.iter().enumerate()).map(|(at, &sum)| (sum as f32 * 0.125 + offsets[at % dims.out_c]).clamp(-1e6, 1e4)).collect();
             at_thread_counts(|threads| {
@@ -188,7 +194,8 @@ fn bands_equal_the_whole() {
         let (kernel, groups) = (dims.kernel, dims.groups);
         let weights = Conv2dWeightsI8 { out_c: dims.out_c, in_c: dims.in_c, kernel, groups, values: &values, bias: None };
         let input = bytes(1, dims.input_len().unwrap());
-        let requantize = Requantize { multipliers: &[2e-4], zero_point: 60, min: 0, max: 255 };
+        let multipliers = ChannelFactors::new(&[2e-4]).unwrap();
+        let requantize = Requantize { multipliers: &multipliers, zero_point: 60, min: 0, max: 255 };
         let mut expect = vec![0; dims.output_len().unwrap()];
         for &isa in Isa::supported() {
             let packed = PackedConv2dU8::new(isa, &weights).unwrap();
@@ -267,7 +274,8 @@ fn transposed_equals_the_oracle_bit_for_bit() {
         let quantized: Vec<u8> = expect.iter().map(|&sum| ((sum as f32 * 3e-4).round_ties_even() + 9.0).clamp(0.0, 255.0) as u8).collect();
         let pads = [top, left];
         let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups, stride, dilation, pads, values: &values, bias: Some(&bias) };
-        let requantize = Requantize { multipliers: &[3e-4], zero_point: 9, min: 0, max: 255 };
+        let multipliers = ChannelFactors::new(&[3e-4]).unwrap();
+        let requantize = Requantize { multipliers: &multipliers, zero_point: 9, min: 0, max: 255 };
         at_thread_counts(|threads| {
             for &isa in Isa::supported() {
                 let packed = PackedConvTranspose2dU8::new(isa, &weights).unwrap();
@@ -363,7 +371,8 @@ fn channels_of_any_number() {
             let input = QuantizedU8 { values: &input, zero_point: 200 };
             let expect = sums(&dims, input, &values, None);
             let weights = Conv2dWeightsI8 { out_c, in_c, kernel: [kernel; 2], groups, values: &values, bias: None };
-            let requantize = Requantize { multipliers: &[2e-4], zero_point: 60, min: 0, max: 255 };
+            let multipliers = ChannelFactors::new(&[2e-4]).unwrap();
+            let requantize = Requantize { multipliers: &multipliers, zero_point: 60, min: 0, max: 255 };
             let quantized: Vec<u8> =
                 expect.iter().map(|&sum| ((sum as f32 * 2e-4).round_ties_even() + 60.0).clamp(0.0, 255.0) as u8).collect();
             for &isa in Isa::supported() {
@@ -395,7 +404,8 @@ fn refuses() {
     }
     let packed = PackedConv2dU8::new(Isa::best(), &weights).unwrap();
     let (input, mut output) = (bytes(2, good.input_len().unwrap()), vec![0; good.output_len().unwrap()]);
-    let requantize = Requantize { multipliers: &[0.01], zero_point: 0, min: 0, max: 255 };
+    let multipliers = ChannelFactors::new(&[0.01]).unwrap();
+    let requantize = Requantize { multipliers: &multipliers, zero_point: 0, min: 0, max: 255 };
     let mut run = |dims: &Conv2dDims, requantize: &Requantize| {
         packed.run(dims, QuantizedU8 { values: &input, zero_point: 3 }, Sink::U8(requantize, &mut output))
     };
@@ -409,11 +419,10 @@ fn refuses() {
     ] {
         assert_eq!(run(&dims, &requantize).unwrap_err().kind(), kind, "{name}");
     }
+    let [none, few] = [0, 31].map(|count| ChannelFactors::new(vec![0.5; count]).unwrap());
     for (name, requantize, kind) in [
-        ("no multipliers", Requantize { multipliers: &[], ..requantize }, ErrorKind::Length),
-        ("too few multipliers", Requantize { multipliers: &[0.5; 31], ..requantize }, ErrorKind::Length),
-        ("negative multiplier", Requantize { multipliers: &[-0.5], ..requantize }, ErrorKind::Value),
-        ("no number", Requantize { multipliers: &[f32::NAN], ..requantize }, ErrorKind::Value),
+        ("no multipliers", Requantize { multipliers: &none, ..requantize }, ErrorKind::Length),
+        ("too few multipliers", Requantize { multipliers: &few, ..requantize }, ErrorKind::Length),
         ("empty range", Requantize { min: 2, max: 1, ..requantize }, ErrorKind::Value),
     ] {
         assert_eq!(run(&good, &requantize).unwrap_err().kind(), kind, "{name}");

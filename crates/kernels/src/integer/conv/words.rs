@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result, elements, expect_len};
 use crate::float::conv::window::{Taps, Window};
-use crate::integer::requantize::check_factors;
+use crate::integer::requantize::{check_factors, expect_factors};
 use crate::threads::for_each_chunk;
 use crate::{Conv2dDims, Isa};
 
@@ -109,7 +109,8 @@ impl PackedConv2dI16 {
         if requantize.min > requantize.max {
             return Err(Error::value(format!("requantization: {}..={} is empty", requantize.min, requantize.max)));
         }
-        check_factors("multipliers of requantization", requantize.multipliers, dims.out_c)?;
+        expect_factors("multipliers of requantization", requantize.multipliers, dims.out_c)?;
+        check_factors("multipliers of requantization", requantize.multipliers)?;
         if output.is_empty() {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 
 #![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address")]
 
+use super::function::Function;
 use crate::simd::avx2::Avx2;
 use std::arch::x86_64::{
     __m256, __m256i, _mm_cvtsi64_si128, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtps_epi32, _mm256_max_epu8,
@@ -13,28 +14,6 @@ use std::arch::x86_64::{
 
 /// Elements that are computed at once.
 pub(super) const LANES: usize = 32;
-
-/// More steps than any limit, that 32 bits hold.
-const MOST: f32 = 1e9;
-
-/// A function of two bytes, in steps of the output.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Function {
-    /// `(fixed + a * ratios[0]) + b * ratios[1]`
-    Sum { fixed: f32, ratios: [f32; 2] },
-    /// `((a - zeros[0]) * (b - zeros[1])) * ratio + fixed`
-    Product { zeros: [f32; 2], ratio: f32, fixed: f32 },
-}
-
-impl Function {
-    /// Whether results of any bytes can be rounded to 32 bits.
-    pub(super) fn is_bounded(self) -> bool {
-        match self {
-            Self::Sum { fixed, ratios: [a, b] } => fixed.abs() + 255.0 * (a.abs() + b.abs()) < MOST,
-            Self::Product { ratio, fixed, .. } => 255.0 * 255.0 * ratio.abs() + fixed.abs() < MOST,
-        }
-    }
-}
 
 /// `output[i] = clamp(round_half_to_even(function(a[i], b[i])), min, max)` for whole blocks of elements.
 ///

@@ -5,9 +5,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod function;
 
 #[cfg(target_arch = "x86_64")]
-use self::avx2::Function;
+use self::function::{Function, Registers};
 use crate::error::{Error, Result, expect_len};
 use crate::float::expect_operand;
 use crate::simd::Limits;
@@ -138,7 +142,7 @@ struct Zip<'a> {
     lhs: Operand<'a, u8>,
     rhs: Operand<'a, u8>,
     output: &'a mut [u8],
-    /// The same function for AVX2.
+    /// The same function for kernels in registers.
     #[cfg(target_arch = "x86_64")]
     function: Option<Function>,
     #[cfg(target_arch = "x86_64")]
@@ -150,7 +154,7 @@ impl Zip<'_> {
     fn run(self, f: impl Fn(u8, u8) -> u8 + Sync) {
         let Self { isa, lhs, rhs, output, .. } = self;
         #[cfg(target_arch = "x86_64")]
-        let blocks = isa.avx2().zip(self.function.filter(|function| function.is_bounded()));
+        let bounded = self.function.filter(|function| function.is_bounded());
         if output.is_empty() {
             return;
         }
@@ -171,14 +175,8 @@ impl Zip<'_> {
                         let n = output.len();
                         match (Side::of(lhs, at, n), Side::of(rhs, at, n)) {
                             #[cfg(target_arch = "x86_64")]
-                            (Side::Row(a), Side::Row(b))
-                                if let Some((avx2, function)) = blocks
-                                    && n >= avx2::LANES =>
-                            {
-                                avx2::blocks(avx2, function, [a, b], self.limits, output);
-                                // The last block reaches back over elements that are already there.
-                                let rest = n - avx2::LANES;
-                                avx2::blocks(avx2, function, [&a[rest..], &b[rest..]], self.limits, &mut output[rest..]);
+                            (Side::Row(a), Side::Row(b)) if let Some((function, registers)) = bounded.zip(Registers::filled_by(n, isa)) => {
+                                registers.run(function, [a, b], self.limits, output);
                             }
                             (Side::Row(a), Side::Row(b)) => output.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = f(a, b)),
                             (Side::Row(a), Side::One(b)) => output.iter_mut().zip(a).for_each(|(y, &a)| *y = f(a, b)),
@@ -240,7 +238,7 @@ mod tests {
     #[test]
     fn pairs_on_every_tier_and_thread_count() {
         let (a, b) = (bytes(1, 100_001), bytes(2, 100_001));
-        for (len, row) in [(1, 1), (7, 7), (33, 11), (100_000, 100), (100_001, 1), (70_000, 35_000)] {
+        for (len, row) in [(1, 1), (7, 7), (33, 11), (91, 91), (100_000, 100), (100_001, 1), (70_000, 35_000)] {
             for (lhs, rhs) in [
                 (Operand::Full(&a[..len]), Operand::Full(&b[..len])),
                 (Operand::Full(&a[..len]), Operand::Trailing(&b[..row])),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fewbit_kernels as kernels;
 use fewbit_kernels::{
-    Affine, Clamp, Conv2dDims, Dequantize, Isa, Operand, OperandU8, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8,
-    Requantize, Sink,
+    Affine, ChannelFactors, Clamp, Conv2dDims, Dequantize, Isa, Operand, OperandU8, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8,
+    QuantizedU8, Requantize, Sink,
 };
 use fewbit_tensor::{DType, Tensor};
 
@@ -35,9 +35,9 @@ pub(in super::super) fn shift(dtype: DType) -> Option<u8> {
 #[derive(Clone, Debug)]
 pub(in super::super) enum Sums {
     /// Times the factors, to integers.
-    Integers { factors: Arc<[f32]>, to: OutputU8 },
+    Integers { factors: Arc<ChannelFactors<'static>>, to: OutputU8 },
     /// Times the factors, to floats.
-    Floats { factors: Arc<[f32]>, clamp: Clamp },
+    Floats { factors: Arc<ChannelFactors<'static>>, clamp: Clamp },
 }
 
 impl Sums {
@@ -64,7 +64,7 @@ pub(in super::super) enum IntegerKernel {
     /// `[x]`, transposed convolution over channels last.
     ConvTranspose { weights: Arc<PackedConvTranspose2dU8>, dims: Conv2dDims, zero_point: u8, sums: Sums },
     /// `[a, b]`, matrix products of two activations.
-    Matmul { dims: kernels::MatmulDims, batch: kernels::BatchStrides, zero_points: [u8; 2], factor: f32, to: OutputU8 },
+    Matmul { dims: kernels::MatmulDims, batch: kernels::BatchStrides, zero_points: [u8; 2], factor: ChannelFactors<'static>, to: OutputU8 },
     /// `[x]`, along rows.
     Softmax { dims: [usize; 2], table: Arc<kernels::ExpTable>, to: OutputU8 },
     /// `[x, scale?, bias?]`, along rows; scale and bias are floats.
@@ -153,8 +153,7 @@ impl IntegerKernel {
             }
             Self::Matmul { dims, batch, zero_points, factor, to } => {
                 let operand = |i: usize| Ok::<_, crate::Error>(QuantizedU8 { values: inputs.bytes(i)?, zero_point: zero_points[i] });
-                let requantize =
-                    Requantize { multipliers: std::slice::from_ref(factor), zero_point: to.zero_point, min: to.min, max: to.max };
+                let requantize = Requantize { multipliers: factor, zero_point: to.zero_point, min: to.min, max: to.max };
                 kernels::matmul_u8(isa, dims, batch, operand(0)?, operand(1)?, Sink::U8(&requantize, output.bytes()))
             }
             Self::Softmax { dims, table, to } => kernels::softmax_u8(isa, *dims, table, inputs.bytes(0)?, *to, output.bytes()),
@@ -208,9 +207,11 @@ impl IntegerKernel {
             }
             Self::DynamicConv { weights, dims, bias, clamp } => {
                 let (range, factors) = (inputs.floats(1)?, inputs.floats(2)?);
-                let dequantize = Dequantize { scales: &factors, bias: bias.as_deref(), clamp: *clamp };
                 let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: range[1] as u8 };
-                weights.run(dims, input, Sink::F32(&dequantize, output.floats()))
+                ChannelFactors::new(&*factors).and_then(|factors| {
+                    let dequantize = Dequantize { scales: &factors, bias: bias.as_deref(), clamp: *clamp };
+                    weights.run(dims, input, Sink::F32(&dequantize, output.floats()))
+                })
             }
             Self::Hold => {
                 let from = inputs.tensor(0)?;

@@ -21,7 +21,7 @@ mod weights;
 use std::sync::Arc;
 
 use fewbit_ir::{Graph, NodeId, Op, Use, ValueId};
-use fewbit_kernels::{BinaryU8, Clamp, ExpTable, Isa, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8};
+use fewbit_kernels::{BinaryU8, ChannelFactors, Clamp, ExpTable, Isa, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8};
 
 use rayon::prelude::*;
 
@@ -119,7 +119,7 @@ pub(super) enum Work {
 pub(super) struct Weights<P = PackedConv2dU8> {
     pub(super) packed: Arc<P>,
     /// From sums to the output's integers, or to floats where the output is one: per output channel.
-    pub(super) factors: Arc<[f32]>,
+    pub(super) factors: Arc<ChannelFactors<'static>>,
 }
 
 impl Integers {

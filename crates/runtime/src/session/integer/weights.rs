@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::op::{Conv, ConvTranspose, DequantizeLinear};
 use fewbit_ir::{Graph, Op, ValueId};
-use fewbit_kernels::{Conv2dWeightsI8, ConvTranspose2dWeightsI8, Isa, PackedConv2dU8, PackedConvTranspose2dU8, permute};
+use fewbit_kernels::{ChannelFactors, Conv2dWeightsI8, ConvTranspose2dWeightsI8, Isa, PackedConv2dU8, PackedConvTranspose2dU8, permute};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 use super::super::kernel::kernel_error;
@@ -154,7 +154,7 @@ struct Around {
     /// They begin with it.
     bias: Option<Vec<i32>>,
     /// They are multiplied by it.
-    factors: Arc<[f32]>,
+    factors: Arc<ChannelFactors<'static>>,
 }
 
 /// What happens to the sums of weights; `None` if no kernel does that.
@@ -162,11 +162,12 @@ fn around_sums(weight: &Constant<'_>, channels: usize, bias: &Bias<'_>, input: S
     let channel = |c: usize| weight.scales[if weight.scales.len() == 1 { 0 } else { c }];
     let sum_scales: Vec<f32> = (0..channels).map(|c| input.scale * channel(c)).collect();
     let bias = bias.integers(&sum_scales)?;
-    let factors: Arc<[f32]> = match output {
+    let factors: Vec<f32> = match output {
         Output::Integers { to, .. } => sum_scales.iter().map(|s| s / to.scale).collect(),
-        Output::Floats { .. } => sum_scales.into(),
+        Output::Floats { .. } => sum_scales,
     };
-    factors.iter().all(|f| f.is_finite()).then_some(Around { bias, factors })
+    let factors = Arc::new(ChannelFactors::new(factors).ok()?);
+    Some(Around { bias, factors })
 }
 
 /// A bias as the graph has it.

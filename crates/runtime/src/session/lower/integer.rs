@@ -5,13 +5,13 @@ use std::sync::Arc;
 use fewbit_ir::axis::{resolve_axis, resolve_permutation};
 use fewbit_ir::op::{DequantizeLinear, PoolKind, QuantizeLinear};
 use fewbit_ir::{Node, NodeId, Op, ValueId};
-use fewbit_kernels::Conv2dDims;
+use fewbit_kernels::{ChannelFactors, Conv2dDims};
 use fewbit_tensor::{DType, Tensor};
 
 use super::super::broadcast::Broadcast;
 use super::super::builder::Builder;
 use super::super::integer::{Dynamic, IntegerKernel, IntegerNode, Output, Scaled, Sums, Work};
-use super::super::kernel::Kernel;
+use super::super::kernel::{Kernel, kernel_error};
 use super::super::plan::SlotId;
 use super::moving::Movement;
 use super::{convolution, moving, pooling, product};
@@ -63,7 +63,8 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
                 return in_floats(b, id, node, integer, &inputs);
             };
             let to = to()?;
-            IntegerKernel::Matmul { dims, batch, zero_points: [x.zero_point, y.zero_point], factor: x.scale * y.scale / to.scale, to }
+            let factor = ChannelFactors::new(vec![x.scale * y.scale / to.scale]).map_err(|e| kernel_error(&e))?;
+            IntegerKernel::Matmul { dims, batch, zero_points: [x.zero_point, y.zero_point], factor, to }
         }
         Work::Softmax(table) => {
             let shape = shape(b, node.input(0))?;
@@ -148,7 +149,7 @@ fn dynamic(b: &mut Builder<'_>, id: NodeId, node: &Node, work: &Dynamic, integer
 }
 
 /// What becomes of sums.
-fn sums(factors: &Arc<[f32]>, integer: &IntegerNode) -> Sums {
+fn sums(factors: &Arc<ChannelFactors<'static>>, integer: &IntegerNode) -> Sums {
     let factors = Arc::clone(factors);
     match integer.output {
         Output::Integers { to, .. } => Sums::Integers { factors, to },

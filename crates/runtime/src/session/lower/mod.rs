@@ -30,8 +30,8 @@ pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> 
         return integer::integer(b, id, node, integer);
     }
     let done = match &node.op {
-        Op::Unary(op) => elementwise::unary(b, id, node, *op)?,
-        Op::Binary(op) => elementwise::binary(b, id, node, *op)?,
+        Op::Unary(op) => reduction::of_squares(b, node)? || elementwise::unary(b, id, node, *op)?,
+        Op::Binary(op) => reduction::of_squares(b, node)? || elementwise::binary(b, id, node, *op)?,
         Op::Variadic(op) => elementwise::variadic(b, id, node, *op)?,
         Op::Clip => elementwise::clip(b, id, node)?,
         Op::PRelu => elementwise::p_relu(b, id, node)?,

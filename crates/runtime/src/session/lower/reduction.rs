@@ -1,8 +1,8 @@
 //! Reductions over neighbouring axes.
 
 use fewbit_ir::axis::resolve_axes;
-use fewbit_ir::op::{Reduce, ReduceKind};
-use fewbit_ir::{Node, NodeId};
+use fewbit_ir::op::{Binary, Reduce, ReduceKind, Unary};
+use fewbit_ir::{Node, NodeId, Op};
 use fewbit_kernels as kernels;
 
 use super::super::builder::Builder;
@@ -26,6 +26,27 @@ pub(super) fn reduce(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Reduce) -
     let x = b.slot(x)?;
     let y = b.output(node.outputs[0])?;
     b.emit(id, Kernel::Reduce { op: kind, dims }, vec![Some(x)], vec![y]);
+    Ok(true)
+}
+
+/// The sum of the squares that a node computes, if nothing else sees them: they are not written.
+pub(super) fn of_squares(b: &mut Builder<'_>, node: &Node) -> Result<bool> {
+    let squares = match &node.op {
+        Op::Unary(op) => *op == Unary::Square,
+        Op::Binary(op) => op.kind == Binary::Mul && op.activation.is_none() && node.input(0) == node.input(1),
+        _ => false,
+    };
+    let graph = &b.program.graph;
+    let ([only], true, false) = (b.program.uses[node.outputs[0].index()].as_slice(), squares, b.is_kept(node.outputs[0])) else {
+        return Ok(false);
+    };
+    let (id, sum) = (only.node, graph.node(only.node));
+    let (Op::Reduce(op @ Reduce { kind: ReduceKind::Sum, .. }), Some(x)) = (&sum.op, node.input(0)) else { return Ok(false) };
+    let Some(dims) = dims(b, sum, *op)? else { return Ok(false) };
+    let x = b.slot(x)?;
+    let y = b.output(sum.outputs[0])?;
+    b.emit(id, Kernel::Reduce { op: kernels::Reduce::SumSquare, dims }, vec![Some(x)], vec![y]);
+    b.absorb(id);
     Ok(true)
 }
 

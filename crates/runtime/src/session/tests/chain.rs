@@ -43,6 +43,23 @@ fn rows_scalars_and_values_that_are_read_twice() {
 }
 
 #[test]
+fn rows_by_columns() {
+    for shape in [[3, 5], [700, 96], [7, 3000], [300, 1024]] {
+        for swapped in [false, true] {
+            let mut g = Graph::new("g");
+            let (x, row) = (input(&mut g, "x", &shape), input(&mut g, "row", &shape[1..]));
+            let column = constant(&mut g, "column", &[shape[0], 1]);
+            let products = g.apply("products", Binary::Mul.into(), &if swapped { [column, row] } else { [row, column] });
+            let last = g.apply("last", Binary::Sub.into(), &[x, products]);
+            g.outputs = vec![last];
+            let inputs = [floats(&shape), floats(&shape[1..])];
+            assert_eq!(kernels(&g, &inputs, &[]), "chain");
+            same_bits(&format!("{shape:?}, {swapped}"), &g, Arithmetic::Float, &inputs, &[products]);
+        }
+    }
+}
+
+#[test]
 fn more_than_a_chain_may_hold() {
     let shape = [40, 64];
     let mut g = Graph::new("g");

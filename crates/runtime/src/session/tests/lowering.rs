@@ -298,6 +298,16 @@ fn pools_and_reductions() {
             let axes = integers(g, "axes", &[0, 2]);
             one(g.apply("y", Reduce { kind: ReduceKind::Sum, keep_dims: true, noop_with_empty_axes: false }.into(), &[x[0], axes]))
         }),
+        case("squares that nothing else sees", &[&[2, 6, 5]], "reduce reduce", |g, x| {
+            let (axes, sum) = (integers(g, "axes", &[1]), Reduce { kind: ReduceKind::Sum, keep_dims: false, noop_with_empty_axes: false });
+            let squares = [g.apply("square", Unary::Square.into(), &[x[0]]), g.apply("product", Binary::Mul.into(), &[x[0], x[0]])];
+            squares.map(|squares| g.apply("sum", sum.into(), &[squares, axes])).to_vec()
+        }),
+        case("squares that are an output", &[&[2, 6, 5]], "binary reduce", |g, x| {
+            let (axes, sum) = (integers(g, "axes", &[1]), Reduce { kind: ReduceKind::Sum, keep_dims: false, noop_with_empty_axes: false });
+            let squares = g.apply("product", Binary::Mul.into(), &[x[0], x[0]]);
+            vec![squares, g.apply("sum", sum.into(), &[squares, axes])]
+        }),
         case("all axes", &[&[2, 3]], "reduce", |g, x| {
             one(g.apply("y", Reduce { kind: ReduceKind::L2, keep_dims: false, noop_with_empty_axes: false }.into(), &[x[0]]))
         }),

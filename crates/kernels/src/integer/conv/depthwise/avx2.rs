@@ -157,7 +157,7 @@ impl<'a> Span<'a> {
         for (ready, block) in ready.iter_mut().zip(blocks) {
             ready.write([0, 1].map(|h| Half {
                 start: [0, 1].map(|v| start(&block.bias[h][v], &block.totals[h][v], zero_point)),
-                multipliers: [0, 1].map(|v| match requantize.multipliers {
+                multipliers: [0, 1].map(|v| match requantize.multipliers.values() {
                     [number] => _mm256_set1_ps(*number),
                     numbers => {
                         let fours = numbers[block.first..][..LANES].as_chunks::<4>().0;
@@ -167,7 +167,6 @@ impl<'a> Span<'a> {
                 }),
             }));
         }
-        let near = requantize.multipliers.iter().all(|&factor| factor < 1.0);
         Self {
             blocks,
             taps: &weights.taps[at * 2 * weights.per_half..],
@@ -176,7 +175,7 @@ impl<'a> Span<'a> {
             len: (channels - first).min(SPAN),
             ready,
             limits: requantize.limits(),
-            plain: near && [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX],
+            plain: requantize.multipliers.are_near() && [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX],
             min: _mm256_set1_epi8(requantize.min as i8),
             max: _mm256_set1_epi8(requantize.max as i8),
             zeros: [zero_point; SPAN],

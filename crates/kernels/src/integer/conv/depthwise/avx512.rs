@@ -192,7 +192,7 @@ impl<'a> Span<'a> {
             len: (weights.channels - first).min(SPAN),
             mask: u64::MAX >> LANES.saturating_sub(weights.channels),
             ready,
-            steps: WideSteps::new(job.requantize, job.requantize.multipliers.iter().all(|&multiplier| multiplier < 1.0)),
+            steps: WideSteps::new(job.requantize),
             zeros: [job.input.zero_point; SPAN],
         }
     }
@@ -519,7 +519,7 @@ impl Ready {
             *start = _mm512_sub_epi32(load(&block.bias[q]), _mm512_mullo_epi32(load(&block.totals[q]), zero_point));
         }
         let mut multipliers: Numbers<f32> = [[0.0; QUARTER]; 4];
-        match job.requantize.multipliers {
+        match job.requantize.multipliers.values() {
             [one] => multipliers = [[*one; QUARTER]; 4],
             numbers if channels >= LANES => {
                 let fours = numbers[block.first..][..LANES].as_chunks::<4>().0;

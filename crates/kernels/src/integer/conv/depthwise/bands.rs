@@ -191,7 +191,7 @@ impl<'a> Band<'a> {
             let [bias, totals] = [bias, totals].map(|numbers| unsafe { _mm256_loadu_si256(numbers.as_ptr().cast::<__m256i>()) });
             *start = _mm256_sub_epi32(bias, _mm256_mullo_epi32(totals, zero));
         }
-        let scales = match job.requantize.multipliers {
+        let scales = match job.requantize.multipliers.values() {
             [number] => [[*number; WIDTH]; 2],
             numbers_of => numbers(|c| numbers_of.get(block.first + c).copied().unwrap_or_default()),
         };

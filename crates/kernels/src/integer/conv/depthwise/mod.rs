@@ -12,20 +12,6 @@
 //!
 //! To add a tier: a file, its packed weights, and its line in `Depthwise::run`.
 
-/// Repeats a block for every constant below `$limit`, at most 19. A loop of so many steps would not be unrolled, and its sums kept in memory.
-#[cfg(target_arch = "x86_64")]
-macro_rules! each {
-    ($i:ident < $limit:expr, $body:block) => {
-        each!($i < $limit, $body; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18)
-    };
-    ($i:ident < $limit:expr, $body:block; $($n:literal)*) => {$(
-        if $n < $limit {
-            let $i: usize = $n;
-            $body
-        }
-    )*};
-}
-
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

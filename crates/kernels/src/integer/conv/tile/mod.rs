@@ -11,7 +11,7 @@
 //! | `steps` | the requantization of both |
 //! | `row` | a single row |
 //! | `vnni` | the sums of such tiles, all entries alike |
-//! | `avx512` | tiles of rows by strips, not by panels |
+//! | `avx512` | tiles of rows, and a single row, by strips and not by panels |
 //! | `neon` | tiles of eight rows, the sums of three tiers |
 //! | `wasm` | tiles of three rows |
 //!

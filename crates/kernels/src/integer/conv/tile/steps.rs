@@ -40,7 +40,7 @@ impl Steps {
             zero: _mm256_set1_epi16(limits.zero_point as i16),
             min: _mm256_set1_epi8(requantize.min as i8),
             max: _mm256_set1_epi8(requantize.max as i8),
-            plain: scales.as_flattened().iter().all(|&scale| scale < 1.0) && saturates(requantize),
+            plain: is_plain(requantize),
         }
     }
 
@@ -85,17 +85,17 @@ pub(in crate::integer::conv) struct WideSteps {
 }
 
 impl WideSteps {
-    /// Whose multipliers are all less than one, if `near`.
+    /// But for the multipliers.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub(in crate::integer::conv) fn new(requantize: &Requantize, near: bool) -> Self {
+    pub(in crate::integer::conv) fn new(requantize: &Requantize) -> Self {
         let limits = requantize.limits();
         Self {
             high: _mm512_set1_ps(limits.high),
             zero: _mm512_set1_epi16(limits.zero_point as i16),
             min: _mm512_set1_epi8(requantize.min as i8),
             max: _mm512_set1_epi8(requantize.max as i8),
-            plain: near && saturates(requantize),
+            plain: is_plain(requantize),
         }
     }
 
@@ -129,7 +129,7 @@ impl WideSteps {
     }
 }
 
-/// Whether saturated bytes are the result.
-fn saturates(requantize: &Requantize) -> bool {
-    [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX]
+/// Whether products fit 32 bits, and saturated bytes are the result.
+fn is_plain(requantize: &Requantize) -> bool {
+    requantize.multipliers.are_near() && [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX]
 }
