@@ -228,25 +228,26 @@ pub fn dequantize<T: QuantizedInt>(isa: Isa, affine: &Affine, input: &[T], outpu
 /// As [`quantize`].
 pub fn fake_quantize(isa: Isa, affine: &Affine, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
     // Adding zero turns a -0 that rounding left into the 0 that an integer gives.
-    if clamp.is_none() {
-        map(
+    if let [scale] = *affine.scales
+        && let Some(division) = Division::new(isa, scale)
+    {
+        return map(
             isa,
             affine,
             input,
             output,
             #[inline(always)]
-            |c, x| (c.steps(x) + 0.0) * c.scale,
-        )
-    } else {
-        map(
-            isa,
-            affine,
-            input,
-            output,
-            #[inline(always)]
-            |c, x| (c.steps(clamp.apply(x)) + 0.0) * c.scale,
-        )
+            |c, x| (c.limited(division.quotient(clamp.apply(x))) + 0.0) * c.scale,
+        );
     }
+    map(
+        isa,
+        affine,
+        input,
+        output,
+        #[inline(always)]
+        |c, x| (c.steps(clamp.apply(x)) + 0.0) * c.scale,
+    )
 }
 
 /// Added to a float that is an integer of at most 22 bits, it leaves the integer in the low bits.

@@ -61,7 +61,11 @@ impl Tape {
     /// # Errors
     /// If an input has not the program's length, or a step fails; the error names the node.
     pub fn forward(&mut self, isa: Isa, program: &Program, parameters: &Parameters, inputs: &[&[f32]]) -> Result<()> {
-        let shared = Shared::new(isa, program, parameters)?;
+        self.release_all();
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            std::mem::take(&mut shared.values).into_iter().flatten().for_each(|buffer| self.give(buffer));
+        }
+        let shared = Shared::with(self, isa, program, parameters)?;
         self.forward_with(isa, program, parameters, Arc::new(shared), inputs)
     }
 
@@ -139,7 +143,7 @@ impl Tape {
     /// If a seed has not its value's length, or a step fails; the error names the node.
     pub fn backward(&mut self, isa: Isa, program: &Program, parameters: &Parameters, seeds: Vec<(SlotId, Vec<f32>)>) -> Result<Gradients> {
         let leaves = self.backward_to_leaves(isa, program, parameters, seeds)?;
-        Self::finish(isa, program, parameters, Arc::clone(&self.shared), leaves)
+        self.finish_here(isa, program, parameters, leaves)
     }
 
     /// The same as far as what depends on parameters alone, so that several passes can be added first.
@@ -184,17 +188,24 @@ impl Tape {
 
     /// From the gradients of leaves to those of parameters.
     pub(crate) fn finish(isa: Isa, program: &Program, parameters: &Parameters, shared: Arc<Shared>, leaves: Leaves) -> Result<Gradients> {
-        let mut tape = Self { shared, ..Self::default() };
-        tape.values.resize_with(program.slots.len(), || None);
+        Self { shared, ..Self::default() }.finish_here(isa, program, parameters, leaves)
+    }
+
+    fn finish_here(&mut self, isa: Isa, program: &Program, parameters: &Parameters, leaves: Leaves) -> Result<Gradients> {
+        self.values.resize_with(program.slots.len(), || None);
         let mut gradients: Vec<Option<Vec<f32>>> = Vec::new();
         gradients.resize_with(program.slots.len(), || None);
-        leaves.into_iter().for_each(|(slot, gradient)| gradients[slot.index()] = Some(gradient));
+        for (slot, gradient) in leaves {
+            self.held += gradient.len();
+            gradients[slot.index()] = Some(gradient);
+        }
         for at in program.shared_steps().rev() {
-            tape.step_back(isa, program, parameters, at, &mut gradients)?;
+            self.step_back(isa, program, parameters, at, &mut gradients)?;
         }
         let mut result = Gradients::new();
         for (slot, gradient) in program.slots.iter().zip(&mut gradients) {
             if let (Source::Parameter(id), Some(gradient)) = (&slot.source, gradient.take()) {
+                self.held = self.held.saturating_sub(gradient.len());
                 result.insert(*id, gradient);
             }
         }
@@ -327,7 +338,12 @@ impl Shared {
     /// # Errors
     /// If a step fails; the error names the node.
     pub(crate) fn new(isa: Isa, program: &Program, parameters: &Parameters) -> Result<Self> {
-        let mut tape = Tape::new();
+        Self::with(&mut Tape::new(), isa, program, parameters)
+    }
+
+    /// The same, with a tape's free buffers.
+    fn with(tape: &mut Tape, isa: Isa, program: &Program, parameters: &Parameters) -> Result<Self> {
+        tape.shared = Arc::default();
         tape.values.resize_with(program.slots.len(), || None);
         tape.run(isa, program, parameters, program.shared_steps(), Keep::ForBackward)?;
         let mut prepared = Vec::with_capacity(program.steps.len());
@@ -336,6 +352,6 @@ impl Shared {
             let own = !program.shared_steps().contains(&at);
             prepared.push(if own { step.function.prepare(isa, &x).map_err(|e| e.at(&step.name))? } else { None });
         }
-        Ok(Self { values: tape.values, prepared })
+        Ok(Self { values: std::mem::take(&mut tape.values), prepared })
     }
 }

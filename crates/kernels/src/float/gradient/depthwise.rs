@@ -1,12 +1,14 @@
 //! Gradients of depthwise convolutions. Channels are the vectorized axis.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::product::sum;
 use crate::error::{Result, expect_len};
 use crate::float::conv::window::Window;
 use crate::float::conv::{Conv2dDims, Conv2dWeights, PackedConv2d};
-use crate::simd::{Kernel, Simd, WIDTH};
+use crate::simd::{Array, FloatKernel, Floats, LINE};
 use crate::threads::for_each_chunk;
 use crate::{Clamp, Isa, mul_add};
 
@@ -100,7 +102,7 @@ pub(super) fn depthwise_weight_gradient(isa: Isa, dims: &Conv2dDims, input: &[f3
                     let input = &input[(row / dims.out_h * dims.in_h + y) * line..][..line];
                     let gradient = &gradient[row * dims.out_w * channels..][..dims.out_w * channels];
                     let sums = &mut sums[tap_row * dims.kernel[1] * channels..][..dims.kernel[1] * channels];
-                    isa.vectorize(WeightRow { dims, window: &window, input, gradient, sums });
+                    isa.vectorize_floats(WeightRow { dims, window: &window, input, gradient, sums });
                 }
             }
         }
@@ -125,11 +127,11 @@ struct WeightRow<'a> {
     sums: &'a mut [f32],
 }
 
-impl Kernel for WeightRow<'_> {
+impl FloatKernel for WeightRow<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, simd: S) {
+    fn run<S: Floats>(mut self, simd: S) {
         match (self.dims.kernel[1], self.dims.dilation[1]) {
             (3, 1) => self.fixed::<S, 3>(simd),
             (5, 1) => self.fixed::<S, 5>(simd),
@@ -139,40 +141,59 @@ impl Kernel for WeightRow<'_> {
 }
 
 impl WeightRow<'_> {
-    /// The outputs whose window lies wholly within the row are computed a vector of channels at a time.
+    /// The outputs whose window lies wholly within the row are computed some vectors of channels at a time, on every tier the same
+    /// channels.
     #[inline(always)]
-    fn fixed<S: Simd, const KW: usize>(&mut self, simd: S) {
+    fn fixed<S: Floats, const KW: usize>(&mut self, simd: S) {
         let (channels, stride, pad) = (self.dims.in_c, self.dims.stride[1], self.dims.pad_left);
         let first = pad.div_ceil(stride);
         let end = ((self.dims.in_w + pad).saturating_sub(KW - 1)).div_ceil(stride).clamp(first, self.dims.out_w.max(first));
-        let vectors = channels / (2 * WIDTH);
-        for v in 0..vectors {
-            let c = v * 2 * WIDTH;
-            let mut sums = [[simd.splat(0.0); 2]; KW];
-            for x in first..end.min(self.dims.out_w) {
-                let gradient = pair(&self.gradient[x * channels + c..]).map(|half| simd.load(half));
-                for (j, sums) in sums.iter_mut().enumerate() {
-                    let input = pair(&self.input[(x * stride + j - pad) * channels + c..]);
-                    for h in 0..2 {
-                        sums[h] = simd.mul_add(gradient[h], simd.load(input[h]), sums[h]);
-                    }
-                }
-            }
-            for (j, of_tap) in sums.iter().enumerate() {
-                for (h, sum) in of_tap.iter().enumerate() {
-                    let mut values = [0.0; WIDTH];
-                    simd.store(*sum, &mut values);
-                    let to = &mut self.sums[j * channels + c + h * WIDTH..][..WIDTH];
-                    to.iter_mut().zip(values).for_each(|(to, x)| *to += x);
-                }
+        let inside = first..end.min(self.dims.out_w);
+        let (full, width) = (channels - channels % LINE, S::Array::LEN);
+        let mut c = 0;
+        while c < full {
+            // As many chains of multiply-adds as hide their latency, and registers hold.
+            if width < LINE {
+                self.inside::<S, 2, KW>(simd, c, inside.clone());
+                c += 2 * width;
+            } else if c + 4 * width <= full {
+                self.inside::<S, 4, KW>(simd, c, inside.clone());
+                c += 4 * width;
+            } else {
+                self.inside::<S, 1, KW>(simd, c, inside.clone());
+                c += width;
             }
         }
-        let done = vectors * 2 * WIDTH;
         for x in (0..first.min(self.dims.out_w)).chain(end..self.dims.out_w) {
-            self.pixel(x, 0, done);
+            self.pixel(x, 0, full);
         }
-        if done < channels {
-            self.any(done);
+        if full < channels {
+            self.any(full);
+        }
+    }
+
+    /// `V` vectors of channels from `c` on, of windows that lie within the row.
+    #[inline(always)]
+    fn inside<S: Floats, const V: usize, const KW: usize>(&mut self, simd: S, c: usize, pixels: Range<usize>) {
+        let (channels, stride, pad) = (self.dims.in_c, self.dims.stride[1], self.dims.pad_left);
+        let width = S::Array::LEN;
+        let mut sums = [[simd.splat(0.0); V]; KW];
+        for x in pixels {
+            let gradient = S::Array::chunks(&self.gradient[x * channels + c..][..V * width]);
+            let gradient: [S::Vector; V] = std::array::from_fn(|v| simd.load(&gradient[v]));
+            for (j, sums) in sums.iter_mut().enumerate() {
+                let input = S::Array::chunks(&self.input[(x * stride + j - pad) * channels + c..][..V * width]);
+                for v in 0..V {
+                    sums[v] = simd.mul_add(gradient[v], simd.load(&input[v]), sums[v]);
+                }
+            }
+        }
+        for (j, of_tap) in sums.iter().enumerate() {
+            let to = S::Array::chunks_mut(&mut self.sums[j * channels + c..][..V * width]);
+            for v in 0..V {
+                // `1 · sum + to` is their sum, rounded once.
+                simd.store(simd.mul_add(simd.splat(1.0), of_tap[v], simd.load(&to[v])), &mut to[v]);
+            }
         }
     }
 
@@ -198,12 +219,6 @@ impl WeightRow<'_> {
             }
         }
     }
-}
-
-#[inline(always)]
-fn pair(from: &[f32]) -> [&[f32; WIDTH]; 2] {
-    let halves = from[..2 * WIDTH].as_chunks::<WIDTH>().0;
-    [&halves[0], &halves[1]]
 }
 
 #[cfg(test)]
