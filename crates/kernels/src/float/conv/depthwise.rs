@@ -7,6 +7,7 @@
 //! To add a window: a line in `Row::run`.
 
 use super::Conv2dDims;
+use super::tile::side_by_side;
 use super::window::Window;
 use crate::simd::{Array, FloatKernel, Floats, LINE, Line};
 use crate::threads::for_each_chunk;
@@ -165,36 +166,41 @@ impl<const KH: usize, const KW: usize, const SW: usize, const P: usize, const CO
         let Some(last) = row.dims.out_w.checked_sub(P) else { return Pixels(row).run(simd) };
         let (channels, width) = (row.dims.in_c, S::Array::LEN);
         let full = channels - channels % width;
+        let (min, max) = (simd.splat(row.clamp.min), simd.splat(row.clamp.max));
         let lines: [Option<&[f32]>; KH] = std::array::from_fn(|i| row.line(i));
         for first in (0..row.dims.out_w).step_by(P) {
             // The last tile reaches back over pixels that are already there.
             let first = first.min(last);
             let left = row.window.horizontal.at(first, 0);
             let inside = left < row.dims.in_w && row.window.horizontal.at(first + P - 1, KW - 1) < row.dims.in_w;
-            // Within the image, pixels lie at equal distances, so that few registers hold all addresses.
-            if let Some(lines) = every(lines.map(|line| line.filter(|_| inside))) {
-                let lines = lines.map(|line| &line[left * channels..][..COLUMNS * channels]);
-                Tile::<_, P>::new(row.weights, row.clamp, &mut row.output[first * channels..], channels).run::<S, KH, KW, SW, COLUMNS>(
-                    simd,
-                    #[inline(always)]
-                    |i, x, v| {
-                        // SAFETY: a line has `COLUMNS` pixels of `channels` elements, and `v` counts whole vectors of these. Checking each of
-                        // them takes as long as the multiply-adds.
-                        let pixel = unsafe { lines[i].get_unchecked(x * channels + v * width..x * channels + (v + 1) * width) };
-                        &S::Array::chunks(pixel)[0]
-                    },
-                );
-            } else {
-                let mut inputs = [[&[][..]; COLUMNS]; KH];
-                for (inputs, &line) in inputs.iter_mut().zip(&lines) {
-                    *inputs = std::array::from_fn(|x| S::Array::chunks(row.pixel(line, left.wrapping_add(x))));
+            let mut inputs = [[&[][..]; COLUMNS]; KH];
+            for (inputs, &line) in inputs.iter_mut().zip(&lines) {
+                let pixels = match line {
+                    Some(line) if inside => side_by_side(&line[left * channels..], channels, full),
+                    _ => std::array::from_fn(|x| &row.pixel(line, left.wrapping_add(x))[..full]),
+                };
+                *inputs = pixels.map(S::Array::chunks);
+            }
+            let mut pixels = row.output[first * channels..][..P * channels].chunks_exact_mut(channels);
+            let mut outputs: [&mut [S::Array]; P] =
+                std::array::from_fn(|_| S::Array::chunks_mut(&mut pixels.next().unwrap_or_default()[..full]));
+            for v in 0..full / width {
+                let (bias, taps) = row.weights.vectors::<S>(v * width, KH * KW);
+                let mut sums = [simd.load(bias); P];
+                for (i, inputs) in inputs.iter().enumerate() {
+                    for j in 0..KW {
+                        let weight = simd.load(taps(i * KW + j));
+                        for p in 0..P {
+                            // SAFETY: every input has `full` elements, and `v` counts their vectors. Checking each of them takes as long as the
+                            // multiply-adds.
+                            let input = unsafe { inputs[p * SW + j].get_unchecked(v) };
+                            sums[p] = simd.mul_add(simd.load(input), weight, sums[p]);
+                        }
+                    }
                 }
-                Tile::<_, P>::new(row.weights, row.clamp, &mut row.output[first * channels..], channels).run::<S, KH, KW, SW, COLUMNS>(
-                    simd,
-                    #[inline(always)]
-                    // SAFETY: every input has `channels` elements, and `v` counts their whole vectors.
-                    |i, x, v| unsafe { inputs[i][x].get_unchecked(v) },
-                );
+                for (output, sum) in outputs.iter_mut().zip(sums) {
+                    simd.store(simd.clamp(sum, min, max), &mut output[v]);
+                }
             }
         }
         if full < channels {
@@ -204,58 +210,6 @@ impl<const KH: usize, const KW: usize, const SW: usize, const P: usize, const CO
             );
         }
     }
-}
-
-/// `P` output pixels side by side, all of their whole vectors.
-struct Tile<'a, A, const P: usize> {
-    weights: &'a Depthwise,
-    clamp: Clamp,
-    outputs: [&'a mut [A]; P],
-}
-
-impl<'a, A: Array, const P: usize> Tile<'a, A, P> {
-    #[inline(always)]
-    fn new(weights: &'a Depthwise, clamp: Clamp, output: &'a mut [f32], channels: usize) -> Self {
-        let mut pixels = output[..P * channels].chunks_exact_mut(channels);
-        Self { weights, clamp, outputs: std::array::from_fn(|_| A::chunks_mut(pixels.next().unwrap_or_default())) }
-    }
-
-    /// `input(i, x, v)` is vector `v` of the pixel that kernel row `i` meets at column `x`. Each is loaded once for all outputs.
-    #[inline(always)]
-    fn run<'i, S: Floats<Array = A>, const KH: usize, const KW: usize, const SW: usize, const COLUMNS: usize>(
-        self,
-        simd: S,
-        input: impl Fn(usize, usize, usize) -> &'i A,
-    ) {
-        let Self { weights, clamp, mut outputs } = self;
-        let vectors = outputs.first().map_or(0, |pixel| pixel.len());
-        let (min, max) = (simd.splat(clamp.min), simd.splat(clamp.max));
-        for v in 0..vectors {
-            let (bias, taps) = weights.vectors::<S>(v * A::LEN, KH * KW);
-            let mut sums = [simd.load(bias); P];
-            for i in 0..KH {
-                let weights: [S::Vector; KW] = std::array::from_fn(|j| simd.load(taps(i * KW + j)));
-                for x in 0..COLUMNS {
-                    let input = simd.load(input(i, x, v));
-                    for (j, weight) in weights.iter().enumerate() {
-                        // Rising columns meet rising taps of an output: its chain keeps its order.
-                        if x >= j && (x - j).is_multiple_of(SW) && (x - j) / SW < P {
-                            sums[(x - j) / SW] = simd.mul_add(input, *weight, sums[(x - j) / SW]);
-                        }
-                    }
-                }
-            }
-            for (output, sum) in outputs.iter_mut().zip(sums) {
-                simd.store(simd.clamp(sum, min, max), &mut output[v]);
-            }
-        }
-    }
-}
-
-/// The lines, if none is padding.
-#[inline(always)]
-fn every<const N: usize>(lines: [Option<&[f32]>; N]) -> Option<[&[f32]; N]> {
-    lines.iter().all(Option::is_some).then(|| lines.map(Option::unwrap_or_default))
 }
 
 impl FloatKernel for Pixels<'_> {
