@@ -81,7 +81,7 @@ impl Moments {
     /// If they have other columns.
     pub fn add(&mut self, other: &Self) -> Result<()> {
         if self.columns != other.columns {
-            return Err(mismatch(format!("moments of {} columns beside {}", other.columns, self.columns)));
+            return Err(mismatch(&format!("moments of {} columns beside {}", other.columns, self.columns)));
         }
         self.count += other.count;
         let add = |to: &mut [f64], from: &[f64]| to.iter_mut().zip(from).for_each(|(to, x)| *to += x);
@@ -145,7 +145,7 @@ impl Rows {
     pub fn fit(weights: Vec<f64>, moments: Moments, has_bias: bool) -> Result<Self> {
         let columns = moments.columns;
         if columns == 0 || !weights.len().is_multiple_of(columns) {
-            return Err(mismatch(format!("{} weights for moments of {columns} columns", weights.len())));
+            return Err(mismatch(&format!("{} weights for moments of {columns} columns", weights.len())));
         }
         let count = moments.count.max(1.0);
         let Normalized { seen, cross, seen_mean, real_mean } = moments.normalized(has_bias);
@@ -280,7 +280,7 @@ fn solve(factor: &[f64], n: usize, x: &mut [f64]) {
     }
 }
 
-fn mismatch(what: String) -> Error {
+fn mismatch(what: &str) -> Error {
     Error::new(ErrorKind::Statistics, format!("{what}: the plan is of another graph"))
 }
 
