@@ -16,7 +16,7 @@ use crate::data::DataSource;
 use crate::evaluate::as_users_see_it;
 use crate::executable::Executable;
 use crate::network::Network;
-use crate::parallel::{Progress, Silent, for_each_sample};
+use crate::parallel::{Progress, for_each_sample};
 use crate::{Error, Result};
 
 impl Network {
@@ -35,19 +35,17 @@ impl Network {
         let graph = self.graph();
         let layers: Vec<(NodeId, ValueId, LayerRows<'_>)> =
             plan.nodes.iter().filter_map(|node| Some((node.id, graph.node(node.id).input(0)?, plan.compensable(graph, node)?))).collect();
-        progress.begin("round weights", layers.len());
-        let mut done = 0;
+        progress.begin("round weights", layers.len() * data.len());
         for (id, input, layer) in &layers {
             let float = Executable::new(&up_to(graph, *input), Arithmetic::Float)?;
             let quantized = self.quantize(plan, params)?;
             let seen = as_users_see_it(&quantized, &quantized.uses(), *input);
             let quantized = Executable::new(&up_to(&quantized, seen), Arithmetic::Integer)?;
-            let moments = moments(&[float, quantized], layer, data, threads)?;
-            done += usize::from(params.compensate(plan, graph, *id, moments).map_err(|e| self.fail(&e))?);
-            progress.advance();
+            let moments = moments(&[float, quantized], layer, data, threads, progress)?;
+            params.compensate(plan, graph, *id, moments).map_err(|e| self.fail(&e))?;
         }
         progress.end();
-        Ok(done)
+        Ok(layers.len())
     }
 }
 
@@ -60,7 +58,13 @@ fn up_to(graph: &Graph, value: ValueId) -> Graph {
 }
 
 /// What a layer meets over all samples.
-fn moments(networks: &[Executable; 2], layer: &LayerRows<'_>, data: &DataSource, threads: usize) -> Result<Vec<Moments>> {
+fn moments(
+    networks: &[Executable; 2],
+    layer: &LayerRows<'_>,
+    data: &DataSource,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Moments>> {
     let workspaces: Mutex<Vec<[Workspace; 2]>> = Mutex::new(Vec::new());
     let of_sample = |index: usize| -> Result<Vec<Moments>> {
         let mut pair = workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
@@ -76,7 +80,7 @@ fn moments(networks: &[Executable; 2], layer: &LayerRows<'_>, data: &DataSource,
     let mut sum: Vec<Moments> = Vec::new();
     for first in (0..data.len()).step_by(threads.max(1)) {
         let count = threads.max(1).min(data.len() - first);
-        let states = for_each_sample(count, threads, &Silent, Vec::new, |found, i| {
+        let states = for_each_sample(count, threads, progress, Vec::new, |found, i| {
             found.push((i, of_sample(first + i)?));
             Ok(())
         })?;

@@ -185,25 +185,15 @@ impl Division {
 /// If lengths disagree, a scale is not positive and finite, or the range does not fit `T`.
 pub fn quantize<T: QuantizedInt>(isa: Isa, affine: &Affine, input: &[f32], output: &mut [T]) -> Result<()> {
     affine.check_storage::<T>()?;
-    if let [scale] = *affine.scales
-        && let Some(division) = Division::new(isa, scale)
-    {
-        return map(
-            isa,
-            affine,
-            input,
-            output,
-            #[inline(always)]
-            |c, x| T::from_i32(to_int(c.limited(division.quotient(x)) + c.zero_point)),
-        );
-    }
-    map(
+    map_steps(
         isa,
         affine,
         input,
         output,
         #[inline(always)]
-        |c, x| T::from_i32(to_int(c.steps(x) + c.zero_point)),
+        |x| x,
+        #[inline(always)]
+        |c, steps| T::from_i32(to_int(steps + c.zero_point)),
     )
 }
 
@@ -228,6 +218,28 @@ pub fn dequantize<T: QuantizedInt>(isa: Isa, affine: &Affine, input: &[T], outpu
 /// As [`quantize`].
 pub fn fake_quantize(isa: Isa, affine: &Affine, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
     // Adding zero turns a -0 that rounding left into the 0 that an integer gives.
+    map_steps(
+        isa,
+        affine,
+        input,
+        output,
+        #[inline(always)]
+        |x| clamp.apply(x),
+        #[inline(always)]
+        |c, steps| (steps + 0.0) * c.scale,
+    )
+}
+
+/// `output[i] = finish(channel of i, steps of enter(input[i]))`, without a division where there is one scale.
+#[inline(always)]
+fn map_steps<T: Send>(
+    isa: Isa,
+    affine: &Affine,
+    input: &[f32],
+    output: &mut [T],
+    enter: impl Fn(f32) -> f32 + Sync,
+    finish: impl Fn(Channel, f32) -> T + Sync,
+) -> Result<()> {
     if let [scale] = *affine.scales
         && let Some(division) = Division::new(isa, scale)
     {
@@ -237,7 +249,7 @@ pub fn fake_quantize(isa: Isa, affine: &Affine, clamp: Clamp, input: &[f32], out
             input,
             output,
             #[inline(always)]
-            |c, x| (c.limited(division.quotient(clamp.apply(x))) + 0.0) * c.scale,
+            |c, x| finish(c, c.limited(division.quotient(enter(x)))),
         );
     }
     map(
@@ -246,7 +258,7 @@ pub fn fake_quantize(isa: Isa, affine: &Affine, clamp: Clamp, input: &[f32], out
         input,
         output,
         #[inline(always)]
-        |c, x| (c.steps(clamp.apply(x)) + 0.0) * c.scale,
+        |c, x| finish(c, c.steps(enter(x))),
     )
 }
 

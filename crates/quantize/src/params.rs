@@ -94,17 +94,16 @@ impl PlanParams {
     }
 
     /// Rounds the weights of a node again, so that they make up for their own error and for what comes before them: from the moments,
-    /// by group of channels, of what they meet in the float network and in the one that these numbers make. Returns whether they were.
+    /// by group of channels, of what they meet in the float network and in the one that these numbers make.
     ///
     /// # Errors
-    /// If the plan or the moments are of another graph, or anything is not finite.
-    pub fn compensate(&mut self, plan: &QuantPlan, graph: &Graph, node: NodeId, moments: Vec<Moments>) -> Result<bool> {
+    /// If the plan or the moments are of another graph, the node is not [compensable](QuantPlan::compensable), or anything is not finite.
+    pub fn compensate(&mut self, plan: &QuantPlan, graph: &Graph, node: NodeId, moments: Vec<Moments>) -> Result<()> {
         let node = plan.node(node).ok_or_else(|| foreign("a node is not in it"))?;
         let source = Source { plan, graph, statistics: None, groups: &self.groups, node, scales: None };
         let weights = source.compensated(moments).map_err(|e| e.at(format!("{} node '{}'", node.op, node.name)))?;
-        let done = weights.is_some();
-        weights.into_iter().for_each(|w| drop(self.weights.insert(node.id, w)));
-        Ok(done)
+        self.weights.insert(node.id, weights);
+        Ok(())
     }
 
     fn of_groups(
@@ -201,12 +200,18 @@ impl Source<'_> {
         Ok(Some(WeightParams { integers, params, bias, widened, compensated: false }))
     }
 
-    /// Weights that make up for errors, from the moments of what they meet; `None` if this node's cannot.
-    fn compensated(&self, moments: Vec<Moments>) -> Result<Option<WeightParams>> {
-        let Some(layer) = self.plan.compensable(self.graph, self.node) else { return Ok(None) };
+    /// Weights that make up for errors, from the moments of what they meet.
+    fn compensated(&self, moments: Vec<Moments>) -> Result<WeightParams> {
+        let unfit = || foreign("its weights are none that make up for errors");
+        let layer = self.plan.compensable(self.graph, self.node).ok_or_else(unfit)?;
         let node = self.graph.node(self.node.id);
-        let Decision::Integer(IntegerNode { weight: Some(weight), .. }) = &self.node.decision else { return Ok(None) };
-        let (Some(scheme), Some(tensor)) = (weight.scheme, self.graph.constant_input(node, weight.input)) else { return Ok(None) };
+        let Decision::Integer(IntegerNode { weight: Some(weight), .. }) = &self.node.decision else { return Err(unfit()) };
+        let scheme = weight.scheme.ok_or_else(unfit)?;
+        let tensor = self.graph.constant_input(node, weight.input).ok_or_else(unfit)?;
+        if moments.len() != layer.groups || moments.iter().any(|m| m.columns() != layer.columns) {
+            let (groups, columns) = (layer.groups, layer.columns);
+            return Err(Error::new(ErrorKind::Statistics, format!("moments are not those of {groups} groups of {columns} columns")));
+        }
         let values = tensor.to_f32();
         let channels = layer.groups * layer.rows;
         let bias = self.bias(weight, channels)?;
@@ -248,7 +253,7 @@ impl Source<'_> {
             let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
             bias_params(&bias.iter().zip(&shift).map(|(b, s)| b + s).collect::<Vec<_>>(), x_scale as f32, &params)
         });
-        Ok(Some(WeightParams { integers, params, bias: bias.transpose()?, widened, compensated: true }))
+        Ok(WeightParams { integers, params, bias: bias.transpose()?, widened, compensated: true })
     }
 
     /// The float bias, one number per output channel; `None` if there is none or it has another form.

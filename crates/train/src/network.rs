@@ -9,7 +9,7 @@ use fewbit_passes::layout::{Interface, convert_layout};
 use fewbit_passes::{Notes, canonicalize};
 use fewbit_tensor::Tensor;
 
-use crate::autodiff::{BatchStatistics, Bindings, Parameter, Parameters, Program, Role};
+use crate::autodiff::{BatchStatistics, Bindings, Parameter, ParameterId, Parameters, Program, Role};
 use crate::quantization::Quantization;
 use crate::{Error, ErrorKind, Result};
 
@@ -87,8 +87,10 @@ impl Network {
         &self.graph
     }
 
-    pub(crate) fn bindings(&self) -> &Bindings {
-        &self.bindings
+    /// The parameter that a node reads at an input, if it is in the graph and reads one there.
+    pub(crate) fn parameter_of(&self, node: NodeId, input: usize) -> Option<ParameterId> {
+        let value = self.graph.contains(node).then(|| self.graph.node(node).input(input))??;
+        self.bindings.parameters.get(&value).copied()
     }
 
     /// Whether it has batch normalizations.

@@ -85,7 +85,7 @@ impl Quantization {
     /// # Errors
     /// If the plan is of another graph, or quantizes weights by blocks.
     pub fn new(network: &mut Network, plan: &QuantPlan, numbers: &PlanParams, weights: Learning, activations: Learning) -> Result<Self> {
-        let folded = network.folded_graph()?;
+        let (folded, foldable) = (network.folded_graph()?, network.foldable());
         let mut groups = Vec::with_capacity(plan.groups.len());
         for (i, (group, params)) in plan.groups.iter().zip(&numbers.groups).enumerate() {
             let name = group.members.first().map_or_else(|| format!("group {i}"), |v| folded.value(*v).name.clone());
@@ -107,8 +107,7 @@ impl Quantization {
             // scales (MobileNetV2 with 4-bit weights begins at 5.1 dB with both, at -2.7 dB with such biases and other scales).
             let planned = known.compensated || weights == Learning::LastValue || scheme.bits >= PLANNED_BITS;
             let corrected = known.bias.as_ref().zip(weight.bias).filter(|_| planned).and_then(|(bias, (holder, input))| {
-                let holder = Some(holder).filter(|h| network.graph().contains(*h) && !network.foldable().contains_key(&id))?;
-                let bound = network.graph().node(holder).input(input).and_then(|v| network.bindings().parameters.get(&v).copied())?;
+                let bound = network.parameter_of(holder, input).filter(|_| !foldable.contains_key(&id))?;
                 let parameter = network.parameters.get(bound);
                 (parameter.trained && bias.integers.len() == parameter.values.len()).then_some((bound, bias))
             });
@@ -119,8 +118,7 @@ impl Quantization {
             let name = node.input(weight.input).map_or_else(String::new, |v| folded.value(v).name.clone());
             let quantizer = quantizer(&mut network.parameters, &name, &scheme, &scales, &zeros, [weights.by_gradient(), false], false);
             if known.compensated {
-                let node = network.graph().contains(id).then(|| network.graph().node(id)).filter(|_| !network.foldable().contains_key(&id));
-                let bound = node.and_then(|n| n.input(weight.input)).and_then(|v| network.bindings().parameters.get(&v).copied());
+                let bound = network.parameter_of(id, weight.input).filter(|_| !foldable.contains_key(&id));
                 let bound = bound
                     .ok_or_else(|| Error::graph("weights that make up for errors belong to a network without batch normalizations"))?;
                 network.parameters.get_mut(bound).values = known.params.dequantize(&known.integers)?.to_f32().into_owned();
@@ -185,9 +183,7 @@ impl Quantization {
             let Some((holder, input)) = node.weight.as_ref().and_then(|w| w.bias) else { continue };
             let x = graph.node(*id).input(0).and_then(|v| self.plan.group_of(v));
             let (Some(x), Some(weight)) = (x, self.of_weights.get(id)) else { continue };
-            let bound =
-                graph.contains(holder) && graph.node(holder).input(input).is_some_and(|v| network.bindings().parameters.contains_key(&v));
-            if bound && !simulated.folded.contains_key(id) {
+            if network.parameter_of(holder, input).is_some() && !simulated.folded.contains_key(id) {
                 let bias = BiasSimulation { input: self.groups[x].log_scale, weight: weight.quantizer.log_scale };
                 simulated.biases.insert((holder, input), bias);
             }
@@ -254,12 +250,10 @@ impl Quantization {
         let graph = network.graph();
         let folded = network.foldable();
         let parameter = |parameters: &Parameters, node: NodeId, input: usize| {
-            let id = graph.node(node).input(input).and_then(|v| network.bindings().parameters.get(&v).copied());
-            id.map(|id| parameters.get(id).values.clone())
+            network.parameter_of(node, input).map(|id| parameters.get(id).values.clone())
         };
         for (id, weight) in &self.of_weights {
-            let node = graph.node(*id);
-            let Some(bound) = node.input(weight.input).and_then(|v| network.bindings().parameters.get(&v).copied()) else { continue };
+            let Some(bound) = network.parameter_of(*id, weight.input) else { continue };
             let factors = match folded.get(id).map(|norm| (norm, &graph.node(*norm).op)) {
                 Some((norm, Op::BatchNormalization(op))) => {
                     let (Some(scale), Some(variance)) = (parameter(parameters, *norm, 1), parameter(parameters, *norm, 4)) else {

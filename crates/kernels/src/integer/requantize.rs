@@ -78,6 +78,12 @@ impl Requantize<'_> {
         self.multipliers.serve(channels)
     }
 
+    /// Whether products fit 32 bits, and saturated bytes are the result.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn is_plain(&self) -> bool {
+        self.multipliers.are_near() && [self.zero_point, self.min, self.max] == [0, 0, u8::MAX]
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits::new(self.zero_point, self.min, self.max)
     }

@@ -75,6 +75,11 @@ impl Moments {
         Ok(Self { columns, count: count as f64, seen: product(seen)?, cross: product(real)?, sums })
     }
 
+    /// Weights that meet a window.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// Adds those of other windows.
     ///
     /// # Errors
@@ -149,8 +154,7 @@ impl Rows {
         }
         let count = moments.count.max(1.0);
         let Normalized { seen, cross, seen_mean, real_mean } = moments.normalized(has_bias);
-        let diagonal = |seen: &[f64]| (0..columns).map(|i| seen[i * columns + i].max(0.0)).collect::<Vec<f64>>();
-        let energy = diagonal(&seen);
+        let energy: Vec<f64> = (0..columns).map(|i| seen[i * columns + i].max(0.0)).collect();
         let mean = energy.iter().sum::<f64>() / columns as f64;
         // A decomposition exists whatever the data.
         let least = LEAST_ENERGY * energy.iter().copied().fold(f64::MIN_POSITIVE, f64::max);

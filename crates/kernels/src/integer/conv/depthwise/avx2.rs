@@ -175,7 +175,7 @@ impl<'a> Span<'a> {
             len: (channels - first).min(SPAN),
             ready,
             limits: requantize.limits(),
-            plain: requantize.multipliers.are_near() && [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX],
+            plain: requantize.is_plain(),
             min: _mm256_set1_epi8(requantize.min as i8),
             max: _mm256_set1_epi8(requantize.max as i8),
             zeros: [zero_point; SPAN],

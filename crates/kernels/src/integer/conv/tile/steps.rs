@@ -40,7 +40,7 @@ impl Steps {
             zero: _mm256_set1_epi16(limits.zero_point as i16),
             min: _mm256_set1_epi8(requantize.min as i8),
             max: _mm256_set1_epi8(requantize.max as i8),
-            plain: is_plain(requantize),
+            plain: requantize.is_plain(),
         }
     }
 
@@ -95,7 +95,7 @@ impl WideSteps {
             zero: _mm512_set1_epi16(limits.zero_point as i16),
             min: _mm512_set1_epi8(requantize.min as i8),
             max: _mm512_set1_epi8(requantize.max as i8),
-            plain: is_plain(requantize),
+            plain: requantize.is_plain(),
         }
     }
 
@@ -127,9 +127,4 @@ impl WideSteps {
         let bytes = _mm512_packus_epi16(words[0], words[1]);
         if PLAIN { bytes } else { _mm512_min_epu8(_mm512_max_epu8(bytes, self.min), self.max) }
     }
-}
-
-/// Whether products fit 32 bits, and saturated bytes are the result.
-fn is_plain(requantize: &Requantize) -> bool {
-    requantize.multipliers.are_near() && [requantize.zero_point, requantize.min, requantize.max] == [0, 0, u8::MAX]
 }
