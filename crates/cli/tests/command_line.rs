@@ -97,6 +97,7 @@ fn bad_files_and_command_lines_each_have_their_error() {
         ("quantize NET", 2, "--output"),
         ("quantize NET -o a.onnx --threads 0", 2, "threads"),
         ("quantize NET -o a.onnx --io int4", 2, "int4"),
+        ("quantize NET -o a.onnx --calibrate CALIB --samples 2 --preset dynamic_wi8 --compensate", 1, "weights that meet integers"),
         ("quantize NET -o a.onnx --range best", 2, "best"),
         ("quantize NET -o a.onnx --input-shape x", 2, "NAME=N"),
         ("quantize NET -o a.onnx --calibrate CALIB --stats s.stats", 2, "cannot be used with"),

@@ -106,19 +106,21 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let default = if a.calibrate.is_empty() && a.stats.is_empty() { WITHOUT_DATA } else { WITH_DATA };
     let plan = a.recipe.plan(&job.network, default, a.io.io() != Io::Float32)?;
     let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable(Arithmetic::Float)?) };
-    let calibrated = if let Some(float) = float.as_ref().filter(|_| a.equalize) {
+    let equalized = if let Some(float) = float.as_ref().filter(|_| a.equalize) {
         let data = job.open(float, &a.calibrate, a.samples)?;
         job.network.equalize(&a.recipe.recipe(default)?, &data, a.network.threads(), &job.progress)?;
         Some(job.network.executable(Arithmetic::Float)?)
     } else {
         None
     };
-    let statistics = job.statistics(&plan, calibrated.as_ref().or(float.as_ref()))?;
-    drop(calibrated);
+    let statistics = job.statistics(&plan, equalized.as_ref().or(float.as_ref()))?;
+    drop(equalized);
     let mut params = job.network.params(&plan, statistics.as_ref())?;
     if let Some(float) = float.as_ref().filter(|_| a.compensate) {
         let data = job.open(float, &a.calibrate, a.samples)?;
-        job.network.compensate(&plan, &mut params, &data, a.network.threads(), &job.progress)?;
+        if job.network.compensate(&plan, &mut params, &data, a.network.threads(), &job.progress)? == 0 {
+            return Err(Error::settings(format!("--compensate rounds weights that meet integers, and {} has none such", plan.recipe)));
+        }
     }
     let quantized = job.network.quantize(&plan, &params)?;
     let options = LowerOptions { format, io: a.io.io(), unsigned_onnx: a.recipe.wants_unsigned_activations()? };
