@@ -184,6 +184,7 @@ impl<'a> Lesson<'a> {
             targets: &TargetSet::named(target)?,
             weights,
             activations: Learning::Lsq,
+            tune_ranges: false,
             compensate: false,
             calibration: Some(&self.calibration),
             threads: rayon::current_num_threads(),

@@ -98,6 +98,7 @@ fn bad_files_and_command_lines_each_have_their_error() {
         ("quantize NET -o a.onnx --threads 0", 2, "threads"),
         ("quantize NET -o a.onnx --io int4", 2, "int4"),
         ("quantize NET -o a.onnx --calibrate CALIB --samples 2 --preset dynamic_wi8 --compensate", 1, "weights that meet integers"),
+        ("quantize NET -o a.onnx --calibrate CALIB --samples 2 --preset dynamic_wi8 --tune-ranges", 1, "has none in advance"),
         ("quantize NET -o a.onnx --range best", 2, "best"),
         ("quantize NET -o a.onnx --input-shape x", 2, "NAME=N"),
         ("quantize NET -o a.onnx --calibrate CALIB --stats s.stats", 2, "cannot be used with"),
@@ -180,6 +181,17 @@ fn weights_make_up_for_each_others_rounding() {
     assert!(one > nearest + 3.0, "{one} dB with compensation, {nearest} dB without");
     assert_eq!(one, three);
     assert_eq!(std::fs::read(b.path("one.onnx")).unwrap(), std::fs::read(b.path("three.onnx")).unwrap());
+}
+
+#[test]
+fn ranges_follow_what_the_answers_notice() {
+    let b = Bench::new();
+    for (name, flags) in [("rule", ""), ("one", "--tune-ranges --threads 1"), ("three", "--tune-ranges --threads 3")] {
+        b.succeeds(&format!("quantize NET --calibrate CALIB --samples 24 {flags} -o {name}.onnx"));
+    }
+    let read = |name: &str| std::fs::read(b.path(name)).unwrap();
+    assert_ne!(read("rule.onnx"), read("one.onnx"));
+    assert_eq!(read("one.onnx"), read("three.onnx"));
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub mod network;
 pub mod parallel;
 pub mod report;
 pub mod train;
+mod tune_ranges;
 pub mod write_file;
 
 pub use error::{Error, ErrorKind, Result};

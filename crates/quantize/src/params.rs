@@ -81,16 +81,34 @@ impl PlanParams {
         Self::of_groups(plan, graph, statistics, groups, &BTreeMap::new())
     }
 
+    /// The numbers of a plan with other scales of groups.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or if the groups are not the plan's.
+    pub fn with_groups(plan: &QuantPlan, graph: &Graph, statistics: Option<&Statistics>, groups: Vec<QuantParams>) -> Result<Self> {
+        Self::checked(plan, graph, statistics, groups, &BTreeMap::new())
+    }
+
     /// The numbers of a plan whose scales were learned: of each scale group, and of the weights of nodes; what is not given
     /// follows from the largest magnitude. Biases are not corrected, since training has done that.
     ///
     /// # Errors
     /// As [`new`](Self::new), or if the groups are not the plan's.
     pub fn learned(plan: &QuantPlan, graph: &Graph, groups: Vec<QuantParams>, weight_scales: &BTreeMap<NodeId, Vec<f32>>) -> Result<Self> {
+        Self::checked(plan, graph, None, groups, weight_scales)
+    }
+
+    fn checked(
+        plan: &QuantPlan,
+        graph: &Graph,
+        statistics: Option<&Statistics>,
+        groups: Vec<QuantParams>,
+        weight_scales: &BTreeMap<NodeId, Vec<f32>>,
+    ) -> Result<Self> {
         if groups.len() != plan.groups.len() {
             return Err(foreign("the number of scale groups differs"));
         }
-        Self::of_groups(plan, graph, None, groups, weight_scales)
+        Self::of_groups(plan, graph, statistics, groups, weight_scales)
     }
 
     /// Rounds the weights of a node again, so that they make up for their own error and for what comes before them: from the moments,

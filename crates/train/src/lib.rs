@@ -8,6 +8,7 @@
 //! | [`quantization`] | a plan and its numbers | quantizers that are trained; the plan's numbers again |
 //! | [`loss`] | an output and what it should be | a number and its gradient |
 //! | [`optimizer`], [`schedule`] | gradients | parameters that follow them |
+//! | [`quantization_noise`] | ranges of values, samples | what they cost the answers |
 //! | [`trainer`] | a network, samples, settings | a trained network and its history; checkpoints |
 //!
 //! This crate knows no file and no format of data: samples come through [`Examples`], and what a network is judged by is the caller's
@@ -24,6 +25,7 @@ pub mod network;
 pub mod optimizer;
 pub mod quantization;
 pub mod schedule;
+mod sensitivity;
 mod slices;
 pub mod trainer;
 #[cfg(test)]
@@ -32,4 +34,5 @@ mod trainer_tests;
 pub use error::{Error, ErrorKind, Result};
 pub use network::Network;
 pub use quantization::{Learning, Quantization};
+pub use sensitivity::{Candidates, quantization_noise};
 pub use trainer::{Example, Examples, Objective, Observer, Settings, Trainer};

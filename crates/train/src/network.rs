@@ -126,6 +126,19 @@ impl Network {
     }
 }
 
+/// The outputs of a network, or of a softmax before them its input.
+pub(crate) fn scores(network: &Network) -> Vec<ValueId> {
+    let graph = network.graph();
+    graph
+        .outputs
+        .iter()
+        .map(|output| {
+            let node = graph.producer(*output).map(|p| graph.node(p));
+            node.filter(|n| matches!(n.op, Op::Softmax(_))).and_then(|n| n.input(0)).unwrap_or(*output)
+        })
+        .collect()
+}
+
 /// What a constant at an input of a node is as a parameter, if it can be one.
 fn role(graph: &Graph, node: &Node, index: usize) -> Option<Role> {
     match (&node.op, index) {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::autodiff::{BatchStatistics, Leaves, ParameterId, Parameters, Program, Shared, SlotId, Tape};
 use crate::loss::{Loss, Target};
-use crate::network::Network;
+use crate::network::{Network, scores};
 use crate::optimizer::{Optimizer, Rule, clip, norm};
 use crate::schedule::Schedule;
 use crate::{Error, ErrorKind, Result};
@@ -502,7 +502,7 @@ impl Trainer {
             Some(quantization) if phase.key.0 => quantization.ranges(parameters, program, tape)?,
             _ => Vec::new(),
         };
-        let leaves = tape.backward_to_leaves(isa, program, parameters, seeds)?;
+        let leaves = tape.backward_to_leaves(isa, program, parameters, seeds, &mut |_, _, _| ())?;
         Ok(Pass { loss, right, leaves, moved, ranges })
     }
 
@@ -684,19 +684,6 @@ fn relative(isa: Isa, y: &[f32], t: &[f32], weight: f32) -> (f64, Vec<f32>) {
 /// The place of the largest number, the first of equal ones.
 fn top(row: &[f32]) -> usize {
     row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best })
-}
-
-/// The outputs of a network, or of a softmax before them its input.
-fn scores(network: &Network) -> Vec<ValueId> {
-    let graph = network.graph();
-    graph
-        .outputs
-        .iter()
-        .map(|output| {
-            let node = graph.producer(*output).map(|p| graph.node(p));
-            node.filter(|n| matches!(n.op, Op::Softmax(_))).and_then(|n| n.input(0)).unwrap_or(*output)
-        })
-        .collect()
 }
 
 /// What blocks hand on: sums, concatenations, and what several nodes read.

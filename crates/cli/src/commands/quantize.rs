@@ -52,6 +52,9 @@ pub(crate) struct Arguments {
     /// Gives channels that share a scale similar ranges first, which takes a second pass over the calibration data
     #[arg(long, requires = "calibrate")]
     equalize: bool,
+    /// Chooses ranges of activations by what they cost the answers, of which gradients tell; takes another pass over the calibration data
+    #[arg(long, requires = "calibrate")]
+    tune_ranges: bool,
     /// Rounds weights so that each layer makes up for its own rounding and for what the layers before it do (GPTQ); takes a pass
     /// over the calibration data for each layer
     #[arg(long, requires = "calibrate")]
@@ -115,7 +118,15 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     };
     let statistics = job.statistics(&plan, equalized.as_ref().or(float.as_ref()))?;
     drop(equalized);
-    let mut params = job.network.params(&plan, statistics.as_ref())?;
+    let mut params = match &float {
+        Some(float) if a.tune_ranges => {
+            let none = || Error::settings(format!("--tune-ranges chooses ranges of activations, and {} has none in advance", plan.recipe));
+            let statistics = statistics.as_ref().ok_or_else(none)?;
+            let data = job.open(float, &a.calibrate, a.samples)?;
+            job.network.tune_ranges(&plan, statistics, &data, a.network.threads(), &job.progress)?
+        }
+        _ => job.network.params(&plan, statistics.as_ref())?,
+    };
     if let Some(float) = float.as_ref().filter(|_| a.compensate) {
         let data = job.open(float, &a.calibrate, a.samples)?;
         if job.network.compensate(&plan, &mut params, &data, a.network.threads(), &job.progress)? == 0 {

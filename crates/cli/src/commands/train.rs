@@ -86,6 +86,9 @@ struct QuantizationFlags {
     /// Begins with weights that make up for each other's rounding (GPTQ) [default: when distilling to fewer than 8 bits]
     #[arg(long)]
     compensate: Option<bool>,
+    /// Begins with ranges of activations that cost the answers least, of which gradients tell [default: when distilling to 8 bits]
+    #[arg(long)]
+    tune_ranges: Option<bool>,
     /// How scales of weights are found [default: last-value at 8 bits, lsq below]
     #[arg(long, value_enum)]
     weight_quantizer: Option<WeightFlag>,
@@ -151,9 +154,9 @@ struct OptimizationFlags {
     /// The largest norm of a step's gradients
     #[arg(long)]
     clip: Option<f64>,
-    /// Learning rate of quantizers' scales relative to that of weights
-    #[arg(long, default_value_t = 1.0)]
-    scale_rate: f32,
+    /// Learning rate of quantizers' scales relative to that of weights [default: 20 when distilling to 8-bit weights, else 1]
+    #[arg(long)]
+    scale_rate: Option<f32>,
     /// Makes steps relative to the sizes of parameters, channel by channel [default: when distilling]
     #[arg(long)]
     relative_rate: Option<bool>,
@@ -166,9 +169,9 @@ struct OptimizationFlags {
     /// Weight of the answers' numbers in a distillation
     #[arg(long, default_value_t = 1.0)]
     answers: f32,
-    /// Weight of the blocks' outputs in a distillation
-    #[arg(long, default_value_t = 1.0)]
-    features: f32,
+    /// Weight of the blocks' outputs in a distillation [default: 0 to 8-bit weights, else 1]
+    #[arg(long)]
+    features: Option<f32>,
     /// Label smoothing
     #[arg(long, default_value_t = 0.0)]
     smoothing: f32,
@@ -327,6 +330,7 @@ fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Reci
         targets: &targets,
         weights,
         activations,
+        tune_ranges: a.quantization.tune_ranges.unwrap_or(distill && bits >= ROOMY_BITS),
         compensate: a.quantization.compensate.unwrap_or(distill && bits < ROOMY_BITS),
         calibration: Some(calibration),
         threads: a.network.threads(),
@@ -342,6 +346,7 @@ fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Reci
 /// The settings of a training; `weight_bits` if it quantizes.
 fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u8>) -> Settings {
     let o = &a.optimization;
+    let distills_to_8_bits = distill && weight_bits.is_some_and(|bits| bits >= ROOMY_BITS);
     Settings {
         epochs: o.epochs.unwrap_or(EPOCHS),
         batch: o.batch.unwrap_or(if distill { 16 } else { 32 }),
@@ -352,7 +357,7 @@ fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u
         },
         schedule: Schedule {
             rate: o.rate.unwrap_or(match weight_bits {
-                Some(ROOMY_BITS..) if distill => 5e-5,
+                Some(_) if distills_to_8_bits => 5e-5,
                 Some(_) if distill => 2e-3,
                 Some(_) if !untrained => 1e-4,
                 _ => 1e-3,
@@ -365,11 +370,13 @@ fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u
             },
         },
         weight_decay: o.weight_decay,
-        scale_rate: o.scale_rate,
+        scale_rate: o.scale_rate.unwrap_or(if distills_to_8_bits { 20.0 } else { 1.0 }),
         relative_rate: o.relative_rate.unwrap_or(distill),
         clip: o.clip,
         objective: if distill {
-            Objective::Distill { temperature: o.temperature, answers: o.answers, features: o.features }
+            // What blocks hand on has outliers that the answers ignore; only where much is lost does it help to keep near it.
+            let features = o.features.unwrap_or(if distills_to_8_bits { 0.0 } else { 1.0 });
+            Objective::Distill { temperature: o.temperature, answers: o.answers, features }
         } else {
             Objective::Labels { smoothing: o.smoothing }
         },

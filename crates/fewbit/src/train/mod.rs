@@ -105,7 +105,10 @@ impl Start {
         let float = self.float_of(network)?;
         let plan = float.plan(how.recipe, how.targets)?;
         let statistics = how.statistics(&float, &plan)?;
-        let mut numbers = float.params(&plan, statistics.as_ref())?;
+        let mut numbers = match (how.calibration.filter(|_| how.tune_ranges), &statistics) {
+            (Some(data), Some(statistics)) => float.tune_ranges(&plan, statistics, data, how.threads, how.progress)?,
+            _ => float.params(&plan, statistics.as_ref())?,
+        };
         if let Some(data) = how.calibration.filter(|_| how.compensate) {
             float.compensate(&plan, &mut numbers, data, how.threads, how.progress)?;
         }
@@ -137,6 +140,8 @@ pub struct Quantizers<'a> {
     pub weights: Learning,
     /// How scales of activations are found.
     pub activations: Learning,
+    /// Whether first ranges are chosen by what they cost the answers.
+    pub tune_ranges: bool,
     /// Whether training begins with weights that make up for each other's rounding. Batch normalizations must be folded.
     pub compensate: bool,
     /// Samples that first ranges come from.

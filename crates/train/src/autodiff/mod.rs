@@ -26,4 +26,4 @@ pub use parameters::{Parameter, ParameterId, Parameters, Role};
 pub use program::{BatchStatistics, Bindings, Program, SlotId};
 pub(crate) use program::{BiasSimulation, Simulated, float_constant};
 pub use tape::{Gradients, Tape};
-pub(crate) use tape::{Leaves, Shared};
+pub(crate) use tape::{Leaves, Shared, Watch};

@@ -25,6 +25,9 @@ pub(crate) struct Shared {
 /// Gradients of parameters and of what depends on them alone.
 pub(crate) type Leaves = BTreeMap<SlotId, Vec<f32>>;
 
+/// Is shown a value and its gradient.
+pub(crate) type Watch<'a> = dyn FnMut(SlotId, &[f32], &[f32]) + 'a;
+
 /// The memory of runs of one program at a time.
 #[derive(Debug, Default)]
 pub struct Tape {
@@ -142,7 +145,22 @@ impl Tape {
     /// # Errors
     /// If a seed has not its value's length, or a step fails; the error names the node.
     pub fn backward(&mut self, isa: Isa, program: &Program, parameters: &Parameters, seeds: Vec<(SlotId, Vec<f32>)>) -> Result<Gradients> {
-        let leaves = self.backward_to_leaves(isa, program, parameters, seeds)?;
+        self.backward_watching(isa, program, parameters, seeds, &mut |_, _, _| ())
+    }
+
+    /// The same; `watch` is shown every value that is kept for the caller, and its gradient.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward).
+    pub(crate) fn backward_watching(
+        &mut self,
+        isa: Isa,
+        program: &Program,
+        parameters: &Parameters,
+        seeds: Vec<(SlotId, Vec<f32>)>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Gradients> {
+        let leaves = self.backward_to_leaves(isa, program, parameters, seeds, watch)?;
         self.finish_here(isa, program, parameters, leaves)
     }
 
@@ -153,6 +171,7 @@ impl Tape {
         program: &Program,
         parameters: &Parameters,
         seeds: Vec<(SlotId, Vec<f32>)>,
+        watch: &mut Watch<'_>,
     ) -> Result<Leaves> {
         let mut gradients: Vec<Option<Vec<f32>>> = Vec::new();
         gradients.resize_with(program.slots.len(), || None);
@@ -171,7 +190,7 @@ impl Tape {
                 self.run(isa, program, parameters, program.segment(segment), Keep::ForBackward)?;
             }
             for at in program.segment(segment).rev() {
-                self.step_back(isa, program, parameters, at, &mut gradients)?;
+                self.step_back(isa, program, parameters, at, &mut gradients, watch)?;
             }
         }
         let mut leaves = Leaves::new();
@@ -200,7 +219,7 @@ impl Tape {
             gradients[slot.index()] = Some(gradient);
         }
         for at in program.shared_steps().rev() {
-            self.step_back(isa, program, parameters, at, &mut gradients)?;
+            self.step_back(isa, program, parameters, at, &mut gradients, &mut |_, _, _| ())?;
         }
         let mut result = Gradients::new();
         for (slot, gradient) in program.slots.iter().zip(&mut gradients) {
@@ -219,6 +238,7 @@ impl Tape {
         parameters: &Parameters,
         at: usize,
         gradients: &mut [Option<Vec<f32>>],
+        watch: &mut Watch<'_>,
     ) -> Result<()> {
         let step = &program.steps[at];
         let visible = step.visible();
@@ -229,7 +249,12 @@ impl Tape {
         let mut dy: Vec<Vec<f32>> = Vec::with_capacity(visible);
         for slot in &step.outputs[..visible] {
             dy.push(match gradients[slot.index()].take() {
-                Some(gradient) => gradient,
+                Some(gradient) => {
+                    if let Some(value) = self.lookup(program, parameters, *slot) {
+                        watch(*slot, value, &gradient);
+                    }
+                    gradient
+                }
                 None => {
                     let mut zeros = self.take(program.slots[slot.index()].len);
                     zeros.fill(0.0);
