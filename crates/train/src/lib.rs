@@ -8,7 +8,7 @@
 //! | [`quantization`] | a plan and its numbers | quantizers that are trained; the plan's numbers again |
 //! | [`loss`] | an output and what it should be | a number and its gradient |
 //! | [`optimizer`], [`schedule`] | gradients | parameters that follow them |
-//! | [`quantization_noise`] | ranges of values, samples | what they cost the answers |
+//! | [`quantization_noise`], [`Attention`] | samples; ranges of values, or a value | what they cost the answers; where errors matter |
 //! | [`trainer`] | a network, samples, settings | a trained network and its history; checkpoints |
 //!
 //! This crate knows no file and no format of data: samples come through [`Examples`], and what a network is judged by is the caller's
@@ -34,5 +34,5 @@ mod trainer_tests;
 pub use error::{Error, ErrorKind, Result};
 pub use network::Network;
 pub use quantization::{Learning, Quantization};
-pub use sensitivity::{Candidates, quantization_noise};
+pub use sensitivity::{Attention, Candidates, quantization_noise};
 pub use trainer::{Example, Examples, Objective, Observer, Settings, Trainer};

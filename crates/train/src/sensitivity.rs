@@ -1,7 +1,7 @@
-//! What quantizing activations costs the answers of a network.
+//! How much the answers of a network notice: what quantizing activations costs them, and where errors of a layer matter.
 //!
 //! In: a network, samples, and ranges that values may be quantized in. Out: the noise that each range adds to the answers, to first
-//! order. An outlier that the answers do not notice may be clipped; errors of which they notice little need no fine steps. Neither can
+//! order; or by position of a layer's output what an error there does. An outlier that the answers do not notice may be clipped; errors of which they notice little need no fine steps. Neither can
 //! be told from the values alone: `MobileNetV2`'s last blocks hold sums of which one position in a hundred reaches ten times as far as
 //! the others, and hardly matters.
 //!
@@ -73,6 +73,47 @@ impl<'a> Answers<'a> {
         tape.backward_watching(*isa, program, &network.parameters, seeds, watch)?;
         tapes.lock().unwrap_or_else(PoisonError::into_inner).push(tape);
         Ok(())
+    }
+}
+
+/// How much the answers notice errors of a value, position by position.
+pub struct Attention<'a> {
+    answers: Answers<'a>,
+    slot: SlotId,
+}
+
+impl<'a> Attention<'a> {
+    /// To a value that a trained parameter of the network has an effect on.
+    ///
+    /// # Errors
+    /// If the network cannot be differentiated, or does not compute the value.
+    pub fn new(network: &'a Network, value: ValueId) -> Result<Self> {
+        let answers = Answers::new(network, std::iter::once(value))?;
+        let slot = answers.program.slot_of(value)?;
+        Ok(Self { answers, slot })
+    }
+
+    /// For a sample, the sum of squared derivatives over the channels of each position, as fractions of their mean; 1 everywhere if all
+    /// are zero. Channels are the last axis.
+    ///
+    /// # Errors
+    /// If the sample cannot be read.
+    pub fn of(&self, examples: &dyn Examples, index: usize) -> Result<Vec<f32>> {
+        let shape = self.answers.program.shape(self.slot);
+        let channels = shape.last().copied().unwrap_or(1).max(1);
+        let mut found = vec![0.0; shape.iter().product::<usize>() / channels];
+        self.answers.differentiate(examples, index, &mut |slot, _, gradient| {
+            if slot == self.slot {
+                let squares = gradient.chunks_exact(channels).map(|g| g.iter().map(|g| g * g).sum());
+                found.iter_mut().zip(squares).for_each(|(to, x): (_, f32)| *to = x);
+            }
+        })?;
+        let mean = found.iter().sum::<f32>() / found.len().max(1) as f32;
+        if !mean.is_finite() {
+            return Err(Error::new(ErrorKind::Diverged, "a derivative of the answers is no number"));
+        }
+        found.iter_mut().for_each(|x| *x = if mean > 0.0 { *x / mean } else { 1.0 });
+        Ok(found)
     }
 }
 

@@ -55,8 +55,8 @@ pub(crate) struct Arguments {
     /// Chooses ranges of activations by what they cost the answers, of which gradients tell; takes another pass over the calibration data
     #[arg(long, requires = "calibrate")]
     tune_ranges: bool,
-    /// Rounds weights so that each layer makes up for its own rounding and for what the layers before it do (GPTQ); takes a pass
-    /// over the calibration data for each layer
+    /// Rounds weights so that each layer makes up for its own rounding and for what the layers before it do, where the answers notice
+    /// it (GPTQ); takes a pass over the calibration data for each layer
     #[arg(long, requires = "calibrate")]
     compensate: bool,
     /// Type of inputs and outputs

@@ -71,31 +71,33 @@ impl<'a> LayerRows<'a> {
         }
     }
 
-    /// Moments of one sample, by group. `real` and `seen` are the layer's input of that shape.
+    /// Moments of one sample, by group. `real` and `seen` are the layer's input of that shape, `attention` how much each position of its
+    /// output counts.
     ///
     /// # Errors
     /// If the shape is none that the layer takes.
-    pub fn moments(&self, shape: &[usize], real: &[f32], seen: &[f32]) -> Result<Vec<Moments>> {
+    pub fn moments(&self, shape: &[usize], real: &[f32], seen: &[f32], attention: &[f32]) -> Result<Vec<Moments>> {
         if real.len() != shape.iter().product::<usize>() || seen.len() != real.len() {
             return Err(other_shape(shape));
         }
         let wanted = (WINDOWS_PER_COLUMN * self.columns).max(LEAST_WINDOWS);
         match self.conv {
-            Some(conv) => self.of_windows(conv, shape, [real, seen], wanted),
+            Some(conv) => self.of_windows(conv, shape, [real, seen], attention, wanted),
             None => {
                 let count = real.len() / self.columns;
-                if shape.last() != Some(&self.columns) {
+                if shape.last() != Some(&self.columns) || attention.len() != count {
                     return Err(other_shape(shape));
                 }
                 let rows = |x: &[f32]| -> Vec<f32> {
                     spread(count, wanted).flat_map(|i| &x[i * self.columns..][..self.columns]).copied().collect()
                 };
-                Ok(vec![Moments::of(self.columns, &rows(real), &rows(seen))?])
+                let attention: Vec<f32> = spread(count, wanted).map(|i| attention[i]).collect();
+                Ok(vec![Moments::of(self.columns, rows(real), rows(seen), &attention)?])
             }
         }
     }
 
-    fn of_windows(&self, conv: &Conv, shape: &[usize], images: [&[f32]; 2], wanted: usize) -> Result<Vec<Moments>> {
+    fn of_windows(&self, conv: &Conv, shape: &[usize], images: [&[f32]; 2], attention: &[f32], wanted: usize) -> Result<Vec<Moments>> {
         let (rank, kernel) = (shape.len(), &self.shape[2..]);
         if rank != kernel.len() + 2 {
             return Err(other_shape(shape));
@@ -121,21 +123,25 @@ impl<'a> LayerRows<'a> {
             }
             Some(at)
         };
+        if attention.len() != shape[0] * outputs {
+            return Err(other_shape(shape));
+        }
         let windows: Vec<usize> = spread(shape[0] * outputs, wanted).collect();
+        let attention: Vec<f32> = windows.iter().map(|w| attention[*w]).collect();
         let places: Vec<Option<usize>> = windows.iter().flat_map(|w| (0..taps).map(|tap| meets(*w, tap))).collect();
         let step = strides[channel_axis];
-        let mut buffers = images.map(|_| vec![0.0; windows.len() * self.columns]);
         (0..self.groups)
             .map(|group| {
-                for (buffer, image) in buffers.iter_mut().zip(images) {
+                let [real, seen] = images.map(|image| {
+                    let mut buffer = vec![0.0; windows.len() * self.columns];
                     for (to, place) in buffer.chunks_exact_mut(inputs).zip(&places) {
-                        match place {
-                            Some(at) => to.iter_mut().enumerate().for_each(|(i, to)| *to = image[at + (group * inputs + i) * step]),
-                            None => to.fill(0.0),
+                        if let Some(at) = place {
+                            to.iter_mut().enumerate().for_each(|(i, to)| *to = image[at + (group * inputs + i) * step]);
                         }
                     }
-                }
-                Moments::of(self.columns, &buffers[0], &buffers[1])
+                    buffer
+                });
+                Moments::of(self.columns, real, seen, &attention)
             })
             .collect()
     }
@@ -167,6 +173,7 @@ mod tests {
     #[test]
     fn windows_of_both_layouts_are_those_of_the_convolution() {
         const SIZE: [usize; 2] = [4, 5];
+        const ATTENTION: [f32; 6] = [1.0, 0.25, 4.0, 1.0, 0.0, 1.0];
         for (groups, outputs, inputs) in [(1, 2, 3), (2, 4, 2), (3, 3, 1)] {
             let channels = groups * inputs;
             let value = |c: usize, y: usize, x: usize| (c * 100 + y * 10 + x) as f32;
@@ -182,7 +189,7 @@ mod tests {
                         }
                     }
                     let halves: Vec<f32> = windows.iter().map(|x| x / 2.0).collect();
-                    Moments::of(6 * inputs, &windows, &halves).unwrap()
+                    Moments::of(6 * inputs, windows, halves, &ATTENTION).unwrap()
                 })
                 .collect();
             for layout in [Layout::ChannelsFirst, Layout::ChannelsLast] {
@@ -200,8 +207,9 @@ mod tests {
                 let layer = LayerRows::new(&op, &[outputs, inputs, 3, 2]).unwrap();
                 assert_eq!((layer.groups, layer.rows, layer.columns, layer.row_axis()), (groups, outputs / groups, 6 * inputs, 0));
                 let halves: Vec<f32> = image.iter().map(|x| x / 2.0).collect();
-                assert_eq!(layer.moments(&shape, &image, &halves).unwrap(), expect, "{groups} groups, {layout:?}");
-                assert!(layer.moments(&[1, channels + 1, 4, 5], &image, &halves).is_err());
+                assert_eq!(layer.moments(&shape, &image, &halves, &ATTENTION).unwrap(), expect, "{groups} groups, {layout:?}");
+                assert!(layer.moments(&[1, channels + 1, 4, 5], &image, &halves, &ATTENTION).is_err());
+                assert!(layer.moments(&shape, &image, &halves, &ATTENTION[1..]).is_err());
             }
         }
         let op = conv(1, Layout::ChannelsFirst, Padding::Valid);
@@ -219,8 +227,10 @@ mod tests {
         {
             let layer = LayerRows::new(&op, &shape).unwrap();
             assert_eq!((layer.rows, layer.columns, layer.row_axis(), layer.place(1, 2)), (2, 3, axis, place), "{op:?}");
-            assert_eq!(layer.moments(&[2, 3], &rows, &rows).unwrap(), [Moments::of(3, &rows, &rows).unwrap()]);
-            assert!(layer.moments(&[3, 2], &rows, &rows).is_err());
+            let expect = Moments::of(3, rows.to_vec(), rows.to_vec(), &[1.0, 4.0]).unwrap();
+            assert_eq!(layer.moments(&[2, 3], &rows, &rows, &[1.0, 4.0]).unwrap(), [expect]);
+            assert!(layer.moments(&[3, 2], &rows, &rows, &[1.0; 2]).is_err());
+            assert!(layer.moments(&[2, 3], &rows, &rows, &[1.0; 3]).is_err());
         }
         for (op, shape) in [
             (Op::Gemm(Gemm { trans_a: true, ..Gemm::default() }), vec![3, 2]),
