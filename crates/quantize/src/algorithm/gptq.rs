@@ -21,7 +21,7 @@
 //! | weights | to nearest | windows counted alike | by the answers' attention |
 //! |---|---|---|---|
 //! | 8 bits | 21.6 dB, 91 % | 10.1 dB, 75 % | 22.4 dB, 93 % |
-//! | 4 bits | 5 dB, 52 % | 7.1 dB, 63 % | 11.3 dB, 76 to 79 % |
+//! | 4 bits | 5.2 dB, 50 % | 7.1 dB, 63 % | 11.3 dB, 76 to 79 % |
 //!
 //! How the ridge was found, with 4-bit weights, ranges by the recipe's rule and windows counted alike (a fraction of the energy, and per
 //! columns over windows; none is `W` as it is):
