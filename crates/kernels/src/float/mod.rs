@@ -11,8 +11,8 @@ mod reduce;
 mod softmax;
 
 pub use conv::{Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d, conv_nd};
-pub(crate) use elementwise::expect_operand;
 pub use elementwise::{Binary, Operand, Unary, binary, binary_in_place, unary, unary_in_place};
+pub(crate) use elementwise::{Side, expect_operands};
 pub use gradient::{ScaleGradient, conv2d_weight_gradient, depthwise_input_gradient, fake_quantize_gradient, transposed_product};
 pub use matmul::{BatchStrides, Bias, MatmulDims, Strides, matmul, matmul_batched};
 pub use norm::{LayerNorm, layer_norm};

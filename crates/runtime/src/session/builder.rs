@@ -13,7 +13,7 @@ use super::facts::Facts;
 use super::fuse::fuse;
 use super::integer::{IntegerKernel, shift};
 use super::kernel::Kernel;
-use super::lower::lower;
+use super::lower::{Mapped, lower};
 use super::plan::{Plan, Slot, SlotId, Step, Storage, room};
 use crate::{Error, ErrorKind, Result};
 
@@ -35,6 +35,8 @@ pub(super) struct Builder<'a> {
     heap: usize,
     /// Floats that were quantized by their own range: the bytes, and the range.
     dynamic: Vec<(ValueId, (SlotId, SlotId))>,
+    /// Indices that are made of others when they are used.
+    mapped: Vec<(ValueId, Mapped)>,
 }
 
 impl<'a> Builder<'a> {
@@ -74,6 +76,7 @@ impl<'a> Builder<'a> {
             buffers: Vec::new(),
             heap: 0,
             dynamic: Vec::new(),
+            mapped: Vec::new(),
         })
     }
 
@@ -208,6 +211,16 @@ impl<'a> Builder<'a> {
     /// Says what [`dynamic`](Self::dynamic) is to answer.
     pub(super) fn remember_dynamic(&mut self, value: ValueId, slots: (SlotId, SlotId)) {
         self.dynamic.push((value, slots));
+    }
+
+    /// What indices that have no slot are made of.
+    pub(super) fn mapped(&self, indices: ValueId) -> Option<Mapped> {
+        self.mapped.iter().find(|(v, _)| *v == indices).map(|(_, mapped)| *mapped)
+    }
+
+    /// Says what [`mapped`](Self::mapped) is to answer.
+    pub(super) fn remember_mapped(&mut self, indices: ValueId, mapped: Mapped) {
+        self.mapped.push((indices, mapped));
     }
 
     /// The slot of a value that is there already: an input, a constant, or the output of an earlier step.

@@ -17,7 +17,7 @@ use super::chain::Chain;
 use super::copy::StridedCopy;
 use super::fake_quantize::FakeQuantize;
 use super::integer::IntegerKernel;
-use crate::ops::gather_floats;
+use crate::ops::GatherFloats;
 use crate::{Error, ErrorKind, Result};
 
 /// The work of one step.
@@ -51,8 +51,8 @@ pub(super) enum Kernel {
     Softmax { rows: usize, columns: usize, log: bool },
     /// `[x, scale?, bias?]`, along rows.
     LayerNorm { rows: usize, columns: usize, epsilon: f32 },
-    /// `[x, indices]`, slices of `run` elements along an axis of `size`.
-    Gather { size: usize, run: usize },
+    /// `[x, indices]`
+    Gather(GatherFloats),
     /// `[x]`
     Permute { shape: Vec<usize>, permutation: Vec<usize> },
     /// Any number of inputs, see there.
@@ -113,7 +113,7 @@ impl Kernel {
             Self::Reduce { .. } => "reduce",
             Self::Softmax { .. } => "softmax",
             Self::LayerNorm { .. } => "layer_norm",
-            Self::Gather { .. } => "gather",
+            Self::Gather(_) => "gather",
             Self::Permute { .. } => "permute",
             Self::Copy { .. } => "copy",
         }
@@ -149,11 +149,11 @@ impl Kernel {
             return chain.run(isa, inputs, output);
         }
         let output = output.floats();
-        if let Self::Gather { size, run } = self {
-            return gather_floats(&inputs.floats(0)?, *size, *run, inputs.tensor(1)?, output);
+        if let Self::Gather(gather) = self {
+            return gather.run(&inputs.floats(0)?, inputs.tensor(1)?, output);
         }
         let done = match self {
-            Self::Evaluate | Self::Alias | Self::Chain(_) | Self::Integer(_) | Self::Gather { .. } => {
+            Self::Evaluate | Self::Alias | Self::Chain(_) | Self::Integer(_) | Self::Gather(_) => {
                 return Err(Error::new(ErrorKind::Graph, "the step has no slices to work on"));
             }
             Self::Conv { weights, dims, clamp } => weights.run(isa, dims, *clamp, &inputs.floats(0)?, output),
