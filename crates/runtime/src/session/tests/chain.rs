@@ -8,7 +8,7 @@ use super::{constant, floats, input, kernels};
 use crate::session::{Arithmetic, Session, SessionOptions, Workspace};
 
 /// Runs a graph as it is and with all of `tapped` shown, which keeps steps apart; at one and at three threads.
-fn same_bits(name: &str, g: &Graph, arithmetic: Arithmetic, inputs: &[Tensor], tapped: &[ValueId]) {
+pub(super) fn same_bits(name: &str, g: &Graph, arithmetic: Arithmetic, inputs: &[Tensor], tapped: &[ValueId]) {
     let session = Session::new(g, SessionOptions { arithmetic, ..SessionOptions::default() }).unwrap();
     let expected = session.run_with_taps(&mut Workspace::new(), inputs, tapped, &mut |_, _| Ok(())).unwrap();
     for threads in [1, 3] {
