@@ -65,14 +65,14 @@ mod threads;
 pub use clamp::Clamp;
 pub use error::{Error, ErrorKind, Result};
 pub use float::{
-    AverageCount, BatchStrides, Bias, Binary, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, LayerNorm,
+    AverageCount, Band, BatchStrides, Bias, Binary, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, LayerNorm,
     MatmulDims, MatrixWeights, Operand, PackedConv2d, PackedConvTranspose2d, PackedMatrix, Pool2dDims, Reduce, ReduceDims, ScaleGradient,
     Strides, Unary, average_pool2d, binary, binary_in_place, conv_nd, conv2d_weight_gradient, depthwise_input_gradient,
     fake_quantize_gradient, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d, reduce, softmax,
     transposed_product, unary, unary_in_place,
 };
 pub use integer::{
-    Band, BinaryU8, ChannelFactors, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8,
+    BinaryU8, ChannelFactors, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, Dequantize, ExpTable, OperandU8, OutputU8,
     PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedU8, Requantize, RequantizeI16, Sink, average_pool2d_u8, binary_u8,
     global_average_pool_u8, layer_norm_u8, lookup_f32, lookup_u8, matmul_u8, max_pool2d_u8, requantize_u8, softmax_u8,
 };

@@ -10,9 +10,11 @@ pub(crate) mod pool;
 mod reduce;
 mod softmax;
 
-pub use conv::{Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d, conv_nd};
-pub(crate) use elementwise::expect_operand;
+pub use conv::{
+    Band, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d, conv_nd,
+};
 pub use elementwise::{Binary, Operand, Unary, binary, binary_in_place, unary, unary_in_place};
+pub(crate) use elementwise::{Side, expect_operands};
 pub use gradient::{ScaleGradient, conv2d_weight_gradient, depthwise_input_gradient, fake_quantize_gradient, transposed_product};
 pub use matmul::{BatchStrides, Bias, MatmulDims, Strides, matmul, matmul_batched};
 pub use norm::{LayerNorm, layer_norm};

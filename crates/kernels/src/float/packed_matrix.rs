@@ -66,7 +66,7 @@ impl PackedMatrix {
         expect_len("matrix product", output.len(), elements("matrix product", &[m, n])?)?;
         let dims = Conv2dDims::product(m, k, n);
         if m > 0 {
-            weights.run(isa, &dims, clamp, input, output);
+            weights.run(isa, &dims, clamp, input, output, dims.macs());
         }
         Ok(())
     }

@@ -17,8 +17,7 @@ mod tile;
 use placement::Placement;
 
 pub use conv::{
-    Band, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8,
-    RequantizeI16,
+    Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, RequantizeI16,
 };
 pub use elementwise::{BinaryU8, OperandU8, OutputU8, binary_u8, requantize_u8};
 pub use lookup::{lookup_f32, lookup_u8};

@@ -21,7 +21,7 @@ mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(crate) mod wasm;
 
-pub(crate) use floats::{Array, Floats, LINE, Line};
+pub(crate) use floats::{Array, Floats, LINE, Line, prefetch};
 pub(crate) use integers::{Integers, Limits};
 pub(crate) use portable::Portable;
 

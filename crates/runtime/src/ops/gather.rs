@@ -49,23 +49,92 @@ pub(super) fn gather(op: Gather, call: &Call<'_>) -> Result<Tensor> {
     from_cells(x.dtype(), shape, out)
 }
 
-/// The same of floats into memory that is there: for every index the slice of `run` elements there, along an axis of `size`.
-pub(crate) fn gather_floats(x: &[f32], size: usize, run: usize, indices: &Tensor, out: &mut [f32]) -> Result<()> {
-    let places = places(indices, size)?;
-    let (block, picked) = (span(&[size, run]), span(&[places.len(), run]));
-    if out.is_empty() {
-        return Ok(());
+/// What is done to each index before it names a place: `clamp(index, lowest, highest) + offset`, which stays within the type of
+/// the indices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexMap {
+    lowest: i64,
+    highest: i64,
+    offset: i64,
+    /// The limits of the type.
+    limits: (i64, i64),
+}
+
+impl IndexMap {
+    /// Nothing, for indices of the types that [`GatherFloats`] reads.
+    pub(crate) fn identity(dtype: DType) -> Option<Self> {
+        let limits = match dtype {
+            DType::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+            DType::I64 => (i64::MIN, i64::MAX),
+            _ => return None,
+        };
+        Some(Self { lowest: limits.0, highest: limits.1, offset: 0, limits })
     }
-    let whole = x.len().is_multiple_of(block) && out.len().is_multiple_of(picked);
-    if !whole || x.len() / block != out.len() / picked {
-        return Err(Error::shape("what is gathered does not have the size that was planned"));
+
+    /// And then the larger of the result and a number.
+    pub(crate) fn at_least(self, least: i64) -> Option<Self> {
+        let least = least.checked_sub(self.offset)?;
+        Some(Self { lowest: self.lowest.max(least), highest: self.highest.max(least), ..self })
     }
-    for (block, out) in x.chunks_exact(block).zip(out.chunks_exact_mut(picked)) {
-        for (place, out) in places.iter().zip(out.chunks_exact_mut(run)) {
-            out.copy_from_slice(&block[place * run..][..run]);
+
+    /// And then the smaller of the result and a number.
+    pub(crate) fn at_most(self, most: i64) -> Option<Self> {
+        let most = most.checked_sub(self.offset)?;
+        Some(Self { lowest: self.lowest.min(most), highest: self.highest.min(most), ..self })
+    }
+
+    /// And then a sum; `None` if it may wrap.
+    pub(crate) fn plus(self, addend: i64) -> Option<Self> {
+        let offset = self.offset.checked_add(addend)?;
+        let fits = |end: i64| end.checked_add(offset).is_some_and(|sum| (self.limits.0..=self.limits.1).contains(&sum));
+        (fits(self.lowest) && fits(self.highest)).then_some(Self { offset, ..self })
+    }
+
+    fn of(&self, index: i64) -> i64 {
+        // `plus` has seen that both limits can be moved so far.
+        index.clamp(self.lowest, self.highest) + self.offset
+    }
+}
+
+/// Slices of floats picked into memory that is there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GatherFloats {
+    /// The size of the axis along which slices are picked.
+    pub(crate) size: usize,
+    /// Elements of a slice.
+    pub(crate) run: usize,
+    /// What is done to the indices.
+    pub(crate) map: IndexMap,
+}
+
+impl GatherFloats {
+    /// For every index the slice there.
+    pub(crate) fn run(&self, x: &[f32], indices: &Tensor, out: &mut [f32]) -> Result<()> {
+        match indices.dtype() {
+            DType::I32 => self.pick(x, &indices.elements::<i32>()?, out),
+            DType::I64 => self.pick(x, &indices.elements::<i64>()?, out),
+            _ => expect_indices(indices),
         }
     }
-    Ok(())
+
+    fn pick<I: Copy + Into<i64>>(&self, x: &[f32], indices: &[I], out: &mut [f32]) -> Result<()> {
+        let Self { size, run, map } = self;
+        let (block, picked) = (span(&[*size, *run]), span(&[indices.len(), *run]));
+        if out.is_empty() || block == 0 {
+            return indices.iter().try_for_each(|index| place(map.of((*index).into()), *size).map(drop));
+        }
+        let whole = x.len().is_multiple_of(block) && out.len().is_multiple_of(picked);
+        if !whole || x.len() / block != out.len() / picked {
+            return Err(Error::shape("what is gathered does not have the size that was planned"));
+        }
+        for (block, out) in x.chunks_exact(block).zip(out.chunks_exact_mut(picked)) {
+            for (index, out) in indices.iter().zip(out.chunks_exact_mut(*run)) {
+                let place = place(map.of((*index).into()), *size)?;
+                out.copy_from_slice(&block[place * run..][..*run]);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// `[x, indices]` of equal rank: the element at the same place, but for the axis, where the index says.
@@ -177,6 +246,31 @@ mod tests {
                 assert_eq!((y.shape(), y.to_i64_vec()), (&shape[..], expected.clone()), "{op:?} {dtype}");
             }
         }
+    }
+
+    #[test]
+    fn maps_of_indices() {
+        let id = |dtype| IndexMap::identity(dtype).unwrap();
+        let (i32s, i64s) = (id(DType::I32), id(DType::I64));
+        let (least, most) = (i64::from(i32::MIN), i64::from(i32::MAX));
+        for (map, index, expected) in [
+            (Some(i32s), 5, Some(5)),
+            (i32s.at_least(-1), -7, Some(-1)),
+            (i32s.at_least(0).and_then(|m| m.at_most(9)).and_then(|m| m.plus(3)), 70, Some(12)),
+            (i32s.at_most(9).and_then(|m| m.at_least(20)), 4, Some(20)),
+            (i32s.at_least(20).and_then(|m| m.at_most(9)), 40, Some(9)),
+            (i32s.at_most(9).and_then(|m| m.plus(-3)), least, None),
+            (i32s.at_least(0).and_then(|m| m.plus(-3)).and_then(|m| m.at_least(4)), 6, Some(4)),
+            (i32s.at_least(0).and_then(|m| m.plus(-3)).and_then(|m| m.at_most(4)), 9, Some(4)),
+            (i32s.at_least(0).and_then(|m| m.plus(1)), most, None),
+            (i32s.at_least(0).and_then(|m| m.plus(-1)), most, Some(most - 1)),
+            (i64s.plus(1), 0, None),
+            (i64s.at_most(-1).and_then(|m| m.plus(i64::MAX)), -1, Some(i64::MAX - 1)),
+            (i64s.at_least(0).and_then(|m| m.plus(-9)).and_then(|m| m.at_least(i64::MAX)), 1, None),
+        ] {
+            assert_eq!(map.map(|m| m.of(index)), expected, "{map:?} of {index}");
+        }
+        assert_eq!(IndexMap::identity(DType::U8), None);
     }
 
     #[test]

@@ -63,7 +63,7 @@ use fewbit_tensor::Tensor;
 
 pub use call::MAX_TENSOR_BYTES;
 pub use control::MAX_LOOP_ITERATIONS;
-pub(crate) use gather::gather_floats;
+pub(crate) use gather::{GatherFloats, IndexMap};
 pub use interpret::interpret;
 
 use crate::{Error, ErrorKind, Result};

@@ -8,12 +8,14 @@ use fewbit_kernels as kernels;
 use fewbit_tensor::{DType, Tensor, element_count};
 
 use super::arena::{self, Lifetime};
+use super::bands::bands;
 use super::compile::Program;
 use super::facts::Facts;
+use super::flow::buffer;
 use super::fuse::fuse;
 use super::integer::{IntegerKernel, shift};
 use super::kernel::Kernel;
-use super::lower::lower;
+use super::lower::{Mapped, lower};
 use super::plan::{Plan, Slot, SlotId, Step, Storage, room};
 use crate::{Error, ErrorKind, Result};
 
@@ -35,6 +37,8 @@ pub(super) struct Builder<'a> {
     heap: usize,
     /// Floats that were quantized by their own range: the bytes, and the range.
     dynamic: Vec<(ValueId, (SlotId, SlotId))>,
+    /// Indices that are made of others when they are used.
+    mapped: Vec<(ValueId, Mapped)>,
 }
 
 impl<'a> Builder<'a> {
@@ -74,6 +78,7 @@ impl<'a> Builder<'a> {
             buffers: Vec::new(),
             heap: 0,
             dynamic: Vec::new(),
+            mapped: Vec::new(),
         })
     }
 
@@ -98,7 +103,8 @@ impl<'a> Builder<'a> {
         self.free_heap(&outputs);
         let Self { slots, steps, heap, .. } = self;
         let macs = steps.iter().fold(0_usize, |sum, step| sum.saturating_add(step.kernel.macs()));
-        Ok(Plan { input_shapes, taps, slots, steps, outputs, first_taps, arena: arena.len, heap, macs })
+        let scratch = steps.iter().map(|step| step.kernel.scratch()).max().unwrap_or_default();
+        Ok(Plan { input_shapes, taps, slots, steps, outputs, first_taps, arena: arena.len, scratch, heap, macs })
     }
 
     /// Gives each tap to the step that computes it; returns those that no step computes.
@@ -117,24 +123,17 @@ impl<'a> Builder<'a> {
         Ok(first)
     }
 
-    /// Makes chains of functions of single elements; what is returned or shown stays.
+    /// Makes chains of functions of single elements, and bands of convolutions; what is returned or shown stays.
     fn fuse(&mut self, outputs: &[SlotId]) {
         let shown = self.steps.iter().flat_map(|step| step.taps.iter().map(|(_, slot)| slot));
-        let buffer = |id: &SlotId| match self.slots[id.0].storage {
-            Storage::Arena(buffer) => Some(buffer),
-            Storage::Input(_) | Storage::Constant(_) | Storage::Heap(_) => None,
-        };
-        let kept = outputs.iter().chain(shown).filter_map(buffer).collect();
-        self.steps = fuse(std::mem::take(&mut self.steps), &self.slots, &kept, &mut self.buffers);
+        let kept = outputs.iter().chain(shown).filter_map(|id| buffer(&self.slots, *id)).collect();
+        let steps = fuse(std::mem::take(&mut self.steps), &self.slots, &kept, &mut self.buffers);
+        self.steps = bands(steps, &self.slots, &kept, &mut self.buffers);
     }
 
     /// Shares buffers in place where the input dies, and says how long each buffer lives.
     fn lifetimes(&mut self, outputs: &[SlotId]) -> Vec<Lifetime> {
         let mut lives: Vec<Lifetime> = self.buffers.iter().map(|&len| Lifetime { len, first: usize::MAX, last: 0 }).collect();
-        let buffer = |slots: &[Slot], id: SlotId| match slots[id.0].storage {
-            Storage::Arena(buffer) => Some(buffer),
-            Storage::Input(_) | Storage::Constant(_) | Storage::Heap(_) => None,
-        };
         for (at, step) in self.steps.iter().enumerate() {
             for &id in step.inputs.iter().flatten().chain(&step.outputs) {
                 if let Some(b) = buffer(&self.slots, id) {
@@ -208,6 +207,16 @@ impl<'a> Builder<'a> {
     /// Says what [`dynamic`](Self::dynamic) is to answer.
     pub(super) fn remember_dynamic(&mut self, value: ValueId, slots: (SlotId, SlotId)) {
         self.dynamic.push((value, slots));
+    }
+
+    /// What indices that have no slot are made of.
+    pub(super) fn mapped(&self, indices: ValueId) -> Option<Mapped> {
+        self.mapped.iter().find(|(v, _)| *v == indices).map(|(_, mapped)| *mapped)
+    }
+
+    /// Says what [`mapped`](Self::mapped) is to answer.
+    pub(super) fn remember_mapped(&mut self, indices: ValueId, mapped: Mapped) {
+        self.mapped.push((indices, mapped));
     }
 
     /// The slot of a value that is there already: an input, a constant, or the output of an earlier step.

@@ -16,10 +16,13 @@ use super::kernel::{Operands, Target, kernel_error};
 use crate::Result;
 
 /// Elements of a block: some such blocks of floats fit the first-level cache.
-const BLOCK: usize = 1024;
+const BLOCK: usize = 2048;
+
+/// The shortest rows over which kernels lay an operand out themselves.
+const ROW: usize = 128;
 
 /// Elements that a thread takes at once, about.
-const PIECE: usize = 16 * BLOCK;
+const PIECE: usize = 8 * BLOCK;
 
 /// The most blocks that a chain holds, on the stack.
 const HELD: usize = 8;
@@ -40,15 +43,15 @@ pub(super) struct Chain {
     laid_out: Vec<LaidOut>,
     /// What the inputs are.
     inputs: Vec<Input>,
-    /// Elements of a block: whole rows, where they are short.
+    /// Elements of a block: whole rows, where they are no longer.
     block: usize,
-    /// Elements from which on positions in rows repeat.
-    period: usize,
+    /// Elements of a row, or of a block if there are no rows.
+    row: usize,
     /// Blocks that are held at once.
     held: usize,
 }
 
-/// An operand over rows that are no longer than a block.
+/// An operand over rows that are shorter than [`ROW`].
 #[derive(Clone, Copy, Debug)]
 struct LaidOut {
     input: usize,
@@ -94,9 +97,9 @@ enum Source {
     Held(usize),
     /// The same elements of an input.
     Full(usize),
-    /// A row of an input that is longer than a block.
+    /// A row of an input.
     Row(usize),
-    /// The element of an input for a row that is longer than a block.
+    /// The elements of an input for rows.
     Column(usize),
     /// The only element of an input.
     Scalar(usize),
@@ -124,7 +127,7 @@ impl Chain {
             Given::Input(_, side) => side.row(),
             Given::Link(_) => None,
         });
-        let short = row.filter(|len| (1..=BLOCK).contains(len));
+        let short = row.filter(|len| (1..ROW).contains(len));
         let last_use = |link: usize| described.iter().rposition(|(_, given)| given.contains(&Given::Link(link)));
         let mut places: Vec<Option<usize>> = Vec::new();
         let mut laid_out: Vec<LaidOut> = Vec::new();
@@ -169,14 +172,14 @@ impl Chain {
             // Only now, so that no link writes where it reads.
             places.iter_mut().filter(|p| **p == Some(at)).for_each(|p| *p = None);
         }
-        let block = short.map_or(BLOCK, |len| BLOCK / len * len);
-        let period = row.map_or(block, |len| if short.is_some() { block } else { len });
+        let block = row.filter(|len| (1..=BLOCK).contains(len)).map_or(BLOCK, |len| BLOCK / len * len);
+        let row = row.unwrap_or(block);
         (places.len() <= HELD && count <= INPUTS && !links.is_empty()).then_some(Self {
             links,
             laid_out,
             inputs,
             block,
-            period,
+            row,
             held: places.len(),
         })
     }
@@ -199,7 +202,7 @@ impl Chain {
 
     /// Shares the work among threads; `N` blocks are held.
     fn pieces<const N: usize>(&self, isa: Isa, inputs: &[Outside<'_>; INPUTS], output: Target<'_>) -> Result<()> {
-        let piece = PIECE.next_multiple_of(self.period.max(1));
+        let piece = PIECE.next_multiple_of(self.row.max(self.block));
         let operations = output.len.saturating_mul(self.links.len());
         let failed = OnceLock::new();
         let note = |done: kernels::Result<()>| done.unwrap_or_else(|e| drop(failed.set(kernel_error(&e))));
@@ -215,7 +218,7 @@ impl Chain {
         failed.into_inner().map_or(Ok(()), Err)
     }
 
-    /// Fills a part of the output that begins with a period.
+    /// Fills a part of the output that begins with a row.
     fn piece<const N: usize>(
         &self,
         isa: Isa,
@@ -229,11 +232,13 @@ impl Chain {
         let len = output.len();
         let mut at = 0;
         while at < len {
-            let n = self.block.min(self.period - at % self.period).min(len - at);
+            // Of a row that is longer than a block, no more than what is left of it.
+            let left = if self.row > self.block { self.row - at % self.row } else { self.block };
+            let n = self.block.min(left).min(len - at);
             if at > 0 {
                 self.lay_out(isa, inputs, first + at, false, &mut held)?;
             }
-            let place = Place { inputs, at: first + at, n, period: self.period };
+            let place = Place { inputs, at: first + at, n, row: self.row };
             for link in links {
                 let (before, rest) = held.split_at_mut(link.to);
                 let Some((to, after)) = rest.split_first_mut() else { return Ok(()) };
@@ -310,7 +315,7 @@ struct Place<'a> {
     inputs: &'a [Outside<'a>; INPUTS],
     at: usize,
     n: usize,
-    period: usize,
+    row: usize,
 }
 
 /// What a link reads.
@@ -338,23 +343,24 @@ impl View<'_> {
     }
 
     fn operand(&self, source: Source) -> Operand<'_> {
+        let Place { inputs, at, n, row } = self.place;
         match source {
-            Source::Scalar(input) => Operand::Scalar(self.place.inputs[input].floats()[0]),
-            Source::Column(input) => Operand::Scalar(self.place.inputs[input].floats()[self.place.at / self.place.period]),
-            Source::Held(_) | Source::Full(_) | Source::Row(_) => Operand::Full(self.floats(source)),
+            Source::Scalar(input) => Operand::Scalar(inputs[input].floats()[0]),
+            Source::Row(input) => Operand::Trailing(&inputs[input].floats()[at % row..][..n.min(row)]),
+            Source::Column(input) => Operand::Leading(&inputs[input].floats()[at / row..][..n.div_ceil(row)]),
+            Source::Held(_) | Source::Full(_) => Operand::Full(self.floats(source)),
         }
     }
 
     fn floats(&self, source: Source) -> &[f32] {
-        let Place { inputs, at, n, period } = self.place;
+        let Place { inputs, at, n, .. } = self.place;
         match source {
             Source::Held(place) => match self.before.get(place) {
                 Some(block) => &block.0[..n],
                 None => &self.after[place - self.before.len() - 1].0[..n],
             },
             Source::Full(input) => &inputs[input].floats()[at..][..n],
-            Source::Row(input) => &inputs[input].floats()[at % period..][..n],
-            Source::Column(input) | Source::Scalar(input) => &inputs[input].floats()[..n],
+            Source::Row(_) | Source::Column(_) | Source::Scalar(_) => &[],
         }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn run(
 ) -> Result<Vec<Tensor>> {
     workspace.heap.clear();
     workspace.heap.resize(plan.heap, None);
-    let base = workspace.reserve(plan.arena);
+    let base = workspace.reserve(plan.arena + plan.scratch * rayon::current_num_threads());
     let mut run = Run { program, plan, workspace, base, inputs };
     let result = awake::run(plan.macs, || run.all(sink, clock));
     run.workspace.heap.clear();
@@ -77,9 +77,10 @@ impl Run<'_> {
                 let [output] = step.outputs[..] else { return Err(missing()) };
                 let output = &self.plan.slots[output.0];
                 let (Storage::Arena(start), room, len) = (&output.storage, output.room(), output.len()) else { return Err(missing()) };
-                let (before, rest) = self.workspace.arena[self.base..].split_at_mut(*start);
+                let (arena, scratch) = self.workspace.arena[self.base..].split_at_mut(self.plan.arena);
+                let (before, rest) = arena.split_at_mut(*start);
                 let (memory, after) = rest.split_at_mut(room);
-                let output = Target { memory, len };
+                let output = Target { memory, len, scratch };
                 let memory = Memory {
                     slots: &self.plan.slots,
                     step,

@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 
 use super::broadcast::Side;
 use super::chain::{Chain, Function, Given};
+use super::flow::{Flow, buffer, replaced};
 use super::integer::IntegerKernel;
 use super::kernel::Kernel;
-use super::plan::{Slot, SlotId, Step, Storage};
+use super::plan::{Slot, SlotId, Step};
 
 /// The most functions of a chain.
 const LONGEST: usize = 8;
@@ -39,21 +40,8 @@ pub(super) fn fuse(steps: Vec<Step>, slots: &[Slot], kept: &BTreeSet<usize>, buf
             }
         }
     }
-    let vanishes = |step: &Step| step.outputs.iter().any(|id| buffer(slots, *id).is_some_and(|b| absorbed.contains(&b)));
-    let keep: Vec<bool> = steps.iter().map(|step| !vanishes(step)).collect();
-    steps
-        .into_iter()
-        .zip(chains)
-        .zip(keep)
-        .filter_map(|((step, chain), keep)| chain.map(|(step, _)| step).or(keep.then_some(step)))
-        .collect()
-}
-
-fn buffer(slots: &[Slot], id: SlotId) -> Option<usize> {
-    match slots[id.0].storage {
-        Storage::Arena(buffer) => Some(buffer),
-        Storage::Input(_) | Storage::Constant(_) | Storage::Heap(_) => None,
-    }
+    let chains = chains.into_iter().map(|chain| chain.map(|(step, _)| step));
+    replaced(steps, slots, chains, &absorbed)
 }
 
 /// What is known while chains are found.
@@ -62,22 +50,16 @@ struct Fusion<'a> {
     slots: &'a [Slot],
     kept: &'a BTreeSet<usize>,
     links: Vec<Option<Link>>,
-    /// The steps that read each buffer, and the one that writes it; views of it are none.
-    readers: Vec<Vec<usize>>,
-    writers: Vec<Option<usize>>,
+    flow: Flow,
     /// Whether a step is in a chain already.
     taken: Vec<bool>,
 }
 
 impl<'a> Fusion<'a> {
     fn new(steps: &'a [Step], slots: &'a [Slot], kept: &'a BTreeSet<usize>, buffers: usize) -> Self {
-        let (mut readers, mut writers) = (vec![Vec::new(); buffers], vec![None; buffers]);
-        for (at, step) in steps.iter().enumerate().filter(|(_, step)| !matches!(step.kernel, Kernel::Alias)) {
-            step.inputs.iter().flatten().filter_map(|id| buffer(slots, *id)).for_each(|b| readers[b].push(at));
-            step.outputs.iter().filter_map(|id| buffer(slots, *id)).for_each(|b| writers[b] = Some(at));
-        }
+        let flow = Flow::new(steps, slots, buffers);
         let links = steps.iter().map(|step| link(step, slots)).collect();
-        Self { steps, slots, kept, links, readers, writers, taken: vec![false; steps.len()] }
+        Self { steps, slots, kept, links, flow, taken: vec![false; steps.len()] }
     }
 
     /// The chain that ends with a step, and its members.
@@ -113,7 +95,7 @@ impl<'a> Fusion<'a> {
             let fits = link.len == last.len
                 && !matches!(link.function, Function::Quantize(_))
                 && !self.kept.contains(&link.to)
-                && self.readers[link.to].iter().all(|reader| members.contains(reader));
+                && self.flow.readers[link.to].iter().all(|reader| members.contains(reader));
             let rows = [row, self::row(link)];
             if fits && !matches!(rows, [Some(a), Some(b)] if a != b) {
                 row = rows[0].or(rows[1]);
@@ -126,7 +108,7 @@ impl<'a> Fusion<'a> {
 
     /// The steps whose results a step reads.
     fn sources(&self, at: usize) -> impl Iterator<Item = usize> {
-        self.steps[at].inputs.iter().flatten().filter_map(|id| self.writers[buffer(self.slots, *id)?])
+        self.steps[at].inputs.iter().flatten().filter_map(|id| self.flow.writers[buffer(self.slots, *id)?])
     }
 
     /// The kernel of some steps, and its inputs.
@@ -137,7 +119,7 @@ impl<'a> Fusion<'a> {
             let link = self.links[at].as_ref()?;
             let mut given = Vec::with_capacity(link.sides.len());
             for (&id, &side) in self.steps[at].inputs.iter().flatten().zip(&link.sides) {
-                let writer = buffer(self.slots, id).and_then(|b| self.writers[b]);
+                let writer = buffer(self.slots, id).and_then(|b| self.flow.writers[b]);
                 given.push(match writer.and_then(|writer| members.iter().position(|m| *m == writer)) {
                     Some(earlier) => Given::Link(earlier),
                     None => {

@@ -12,12 +12,13 @@ use fewbit_kernels as kernels;
 use fewbit_kernels::{Clamp, Isa};
 use fewbit_tensor::Tensor;
 
+use super::bands::Bands;
 use super::broadcast::Broadcast;
 use super::chain::Chain;
 use super::copy::StridedCopy;
 use super::fake_quantize::FakeQuantize;
 use super::integer::IntegerKernel;
-use crate::ops::gather_floats;
+use crate::ops::GatherFloats;
 use crate::{Error, ErrorKind, Result};
 
 /// The work of one step.
@@ -29,6 +30,8 @@ pub(super) enum Kernel {
     Alias,
     /// `[x]`, convolution over channels last.
     Conv { weights: Arc<kernels::PackedConv2d>, dims: kernels::Conv2dDims, clamp: Clamp },
+    /// `[x]`, convolutions one after the other.
+    Bands(Bands),
     /// `[x]`, transposed convolution over channels last.
     ConvTranspose { weights: Arc<kernels::PackedConvTranspose2d>, dims: kernels::Conv2dDims, clamp: Clamp },
     /// `[x]`, `m` rows by a constant matrix.
@@ -51,8 +54,8 @@ pub(super) enum Kernel {
     Softmax { rows: usize, columns: usize, log: bool },
     /// `[x, scale?, bias?]`, along rows.
     LayerNorm { rows: usize, columns: usize, epsilon: f32 },
-    /// `[x, indices]`, slices of `run` elements along an axis of `size`.
-    Gather { size: usize, run: usize },
+    /// `[x, indices]`
+    Gather(GatherFloats),
     /// `[x]`
     Permute { shape: Vec<usize>, permutation: Vec<usize> },
     /// Any number of inputs, see there.
@@ -81,6 +84,8 @@ pub(super) struct Target<'a> {
     pub(super) memory: &'a mut [f32],
     /// Elements of the output.
     pub(super) len: usize,
+    /// What each thread holds, one after the other.
+    pub(super) scratch: &'a mut [f32],
 }
 
 impl<'a> Target<'a> {
@@ -102,6 +107,7 @@ impl Kernel {
             Self::Evaluate => "evaluate",
             Self::Alias => "alias",
             Self::Conv { .. } => "conv2d",
+            Self::Bands(_) => "conv2d in bands",
             Self::ConvTranspose { .. } => "conv_transpose2d",
             Self::Dense { .. } => "dense",
             Self::Matmul { .. } => "matmul",
@@ -113,7 +119,7 @@ impl Kernel {
             Self::Reduce { .. } => "reduce",
             Self::Softmax { .. } => "softmax",
             Self::LayerNorm { .. } => "layer_norm",
-            Self::Gather { .. } => "gather",
+            Self::Gather(_) => "gather",
             Self::Permute { .. } => "permute",
             Self::Copy { .. } => "copy",
         }
@@ -124,8 +130,17 @@ impl Kernel {
         match self {
             Self::Conv { dims, .. } | Self::ConvTranspose { dims, .. } => dims.macs(),
             Self::Dense { macs, .. } => *macs,
+            Self::Bands(bands) => bands.macs(),
             Self::Integer(kernel) => kernel.macs(),
             Self::Matmul { dims, batch, .. } => [dims.m, dims.k, dims.n].iter().fold(batch.batch, |n, &size| n.saturating_mul(size)),
+            _ => 0,
+        }
+    }
+
+    /// Floats that each thread holds while it runs.
+    pub(super) fn scratch(&self) -> usize {
+        match self {
+            Self::Bands(bands) => bands.scratch(),
             _ => 0,
         }
     }
@@ -148,12 +163,16 @@ impl Kernel {
         if let Self::Chain(chain) = self {
             return chain.run(isa, inputs, output);
         }
+        if let Self::Bands(bands) = self {
+            let Target { memory, len, scratch } = output;
+            return bands.run(isa, &inputs.floats(0)?, &mut memory[..len], scratch).map_err(|e| kernel_error(&e));
+        }
         let output = output.floats();
-        if let Self::Gather { size, run } = self {
-            return gather_floats(&inputs.floats(0)?, *size, *run, inputs.tensor(1)?, output);
+        if let Self::Gather(gather) = self {
+            return gather.run(&inputs.floats(0)?, inputs.tensor(1)?, output);
         }
         let done = match self {
-            Self::Evaluate | Self::Alias | Self::Chain(_) | Self::Integer(_) | Self::Gather { .. } => {
+            Self::Evaluate | Self::Alias | Self::Chain(_) | Self::Bands(_) | Self::Integer(_) | Self::Gather(_) => {
                 return Err(Error::new(ErrorKind::Graph, "the step has no slices to work on"));
             }
             Self::Conv { weights, dims, clamp } => weights.run(isa, dims, *clamp, &inputs.floats(0)?, output),

@@ -43,6 +43,7 @@
 
 mod arena;
 mod awake;
+mod bands;
 mod broadcast;
 mod builder;
 mod chain;
@@ -53,6 +54,7 @@ mod determined;
 mod execute;
 mod facts;
 mod fake_quantize;
+mod flow;
 mod fuse;
 mod hoist;
 mod integer;

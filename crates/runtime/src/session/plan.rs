@@ -25,6 +25,8 @@ pub struct Plan {
     pub(super) first_taps: Vec<(ValueId, SlotId)>,
     /// `f32` elements of the arena.
     pub(super) arena: usize,
+    /// `f32` elements that each thread holds during a step, behind the arena.
+    pub(super) scratch: usize,
     /// Tensors of the heap.
     pub(super) heap: usize,
     /// Multiply-adds of a run.
@@ -114,8 +116,8 @@ impl Plan {
         &self.taps
     }
 
-    /// Bytes of the arena: what a workspace holds for this plan at least.
+    /// Bytes of the arena and of what a thread holds besides: what a workspace holds for this plan at least.
     pub fn arena_bytes(&self) -> usize {
-        self.arena * size_of::<f32>()
+        (self.arena + self.scratch) * size_of::<f32>()
     }
 }

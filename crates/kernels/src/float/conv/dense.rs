@@ -5,7 +5,7 @@ use super::panels::Panels;
 use super::tile::{Block, Placement};
 use super::window::Window;
 use crate::error::Result;
-use crate::threads::{for_each_chunk, threads};
+use crate::threads::{for_each_chunk, threads_for};
 use crate::{Clamp, Isa};
 
 /// Packed weights of a dense or grouped convolution.
@@ -35,11 +35,11 @@ impl Dense {
         Ok(Self { weights: Panels::pack(1, [k, n], 1, bias, |oc, ic, _| value(ic, oc))?, zeros: Vec::new() })
     }
 
-    /// Checked by the caller: `dims` agree with the weights, the slices with `dims`.
-    pub(in crate::float) fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) {
+    /// Checked by the caller: `dims` agree with the weights, the slices with `dims`. So many operations are shared among threads.
+    pub(in crate::float) fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32], operations: usize) {
         let window = Window::of_convolution(dims);
-        let block = block_pixels(dims, dims.batch * dims.out_h * dims.out_w);
-        for_each_chunk(output, block * dims.out_c, dims.macs(), |i, output| {
+        let block = block_pixels(dims, dims.batch * dims.out_h * dims.out_w, threads_for(operations));
+        for_each_chunk(output, block * dims.out_c, operations, |i, output| {
             let block = Block {
                 weights: &self.weights,
                 window: &window,
@@ -64,8 +64,8 @@ const BLOCK_FLOATS: usize = 24 * 1024;
 const BLOCK_PIXELS: usize = 48;
 
 /// Pixels per block: what the cache holds, in as many equal blocks for every thread.
-fn block_pixels(dims: &Conv2dDims, pixels: usize) -> usize {
+fn block_pixels(dims: &Conv2dDims, pixels: usize, threads: usize) -> usize {
     let inputs = dims.in_c * dims.stride[0].min(dims.kernel[0]) * dims.stride[1].min(dims.kernel[1]);
     let cached = (BLOCK_FLOATS / (inputs + dims.out_c)).max(BLOCK_PIXELS);
-    pixels.div_ceil(pixels.div_ceil(cached).next_multiple_of(threads()))
+    pixels.div_ceil(pixels.div_ceil(cached).next_multiple_of(threads))
 }

@@ -45,13 +45,13 @@ impl Depthwise {
         (&lines[0].vectors()[part], move |tap: usize| &lines[1 + tap].vectors()[part])
     }
 
-    /// Checked by the caller: `dims` agree with the weights, the slices with `dims`.
-    pub(super) fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) {
+    /// Checked by the caller: `dims` agree with the weights, the slices with `dims`. So many operations are shared among threads.
+    pub(super) fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32], operations: usize) {
         if output.is_empty() {
             return;
         }
         let window = Window::of_convolution(dims);
-        for_each_chunk(output, dims.out_w * dims.out_c, dims.macs(), |row, output| {
+        for_each_chunk(output, dims.out_w * dims.out_c, operations, |row, output| {
             let row = Row { weights: self, dims, window: &window, clamp, input, image: row / dims.out_h, y: row % dims.out_h, output };
             row.run(isa);
         });

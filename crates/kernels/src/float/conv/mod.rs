@@ -5,6 +5,7 @@
 //! | file | is |
 //! |---|---|
 //! | `dims` | sizes and their checks |
+//! | `band` | some rows of the outputs |
 //! | `window` | which inputs a window reads |
 //! | `packed`, `transpose` | the public entries |
 //! | `dense`, `panels`, `shapes`, `tile` | dense and grouped convolution: blocks of outputs, the order of the weights, sizes of tiles, the inner kernel |
@@ -13,6 +14,7 @@
 //!
 //! To add a kernel: a file, a variant of `packed::Packed`, and cases in `tests`.
 
+mod band;
 mod dense;
 mod depthwise;
 pub(crate) mod dims;
@@ -26,6 +28,7 @@ mod tile;
 mod transpose;
 pub(crate) mod window;
 
+pub use band::Band;
 pub(in crate::float) use dense::Dense;
 pub use dims::Conv2dDims;
 pub use nd::{ConvAxis, ConvNdDims, conv_nd};

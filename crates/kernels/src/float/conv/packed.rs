@@ -1,8 +1,8 @@
 //! 2-D convolution with weights packed once: the entry that chooses a kernel.
 
-use super::Conv2dDims;
 use super::dense::Dense;
 use super::depthwise::Depthwise;
+use super::{Band, Conv2dDims};
 use crate::error::{Error, Result, elements, expect_len};
 use crate::{Clamp, Isa};
 
@@ -67,18 +67,40 @@ impl PackedConv2d {
     /// # Errors
     /// If `dims` contradict the packed weights, or a slice's length contradicts `dims`.
     pub fn run(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
+        self.check(dims)?;
+        expect_len("convolution input", input.len(), dims.input_len()?)?;
+        self.fill(isa, dims, clamp, input, output, dims.macs())
+    }
+
+    /// Those rows of what [`run`](Self::run) computes that `band` names, of a single image and bit for bit, on the calling thread.
+    ///
+    /// `dims` are those of the whole image; `input` holds some of its rows, and `output` the rows of the band.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), if there are several images, or if `input` lacks a row.
+    pub fn run_band(&self, isa: Isa, dims: &Conv2dDims, band: &Band, clamp: Clamp, input: &[f32], output: &mut [f32]) -> Result<()> {
+        self.check(dims)?;
+        let (dims, input) = band.cut(dims, input)?;
+        self.fill(isa, &dims, clamp, input, output, 0)
+    }
+
+    fn check(&self, dims: &Conv2dDims) -> Result<()> {
         dims.check()?;
         if [dims.out_c, dims.in_c, dims.groups] != [self.out_c, self.in_c, self.groups] || dims.kernel != self.kernel {
             return Err(Error::dims(format!("convolution: {dims:?} contradict the packed weights")));
         }
-        expect_len("convolution input", input.len(), dims.input_len()?)?;
+        Ok(())
+    }
+
+    /// Shares so many operations among threads.
+    fn fill(&self, isa: Isa, dims: &Conv2dDims, clamp: Clamp, input: &[f32], output: &mut [f32], operations: usize) -> Result<()> {
         expect_len("convolution output", output.len(), dims.output_len()?)?;
         if output.is_empty() {
             return Ok(());
         }
         match &self.weights {
-            Packed::Dense(dense) => dense.run(isa, dims, clamp, input, output),
-            Packed::Depthwise(depthwise) => depthwise.run(isa, dims, clamp, input, output),
+            Packed::Dense(dense) => dense.run(isa, dims, clamp, input, output, operations),
+            Packed::Depthwise(depthwise) => depthwise.run(isa, dims, clamp, input, output, operations),
         }
         Ok(())
     }

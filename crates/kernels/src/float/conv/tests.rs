@@ -90,6 +90,41 @@ fn equals_the_oracle_bit_for_bit() {
     }
 }
 
+#[test]
+fn bands_equal_the_whole() {
+    for case in CASES.iter().filter(|case| case.0[0] == 1) {
+        let dims = dims(case);
+        let (row, out_row) = (dims.in_w * dims.in_c, dims.out_w * dims.out_c);
+        let values = random(2, dims.out_c * (dims.in_c / dims.groups) * dims.kernel[0] * dims.kernel[1]);
+        let (kernel, groups, bias) = (dims.kernel, dims.groups, random(3, dims.out_c));
+        let weights = Conv2dWeights { out_c: dims.out_c, in_c: dims.in_c, kernel, groups, values: &values, bias: Some(&bias) };
+        let input = random(1, dims.input_len().unwrap());
+        let clamp = Clamp { min: -0.5, max: 1.5 };
+        let mut expect = vec![0.0; dims.output_len().unwrap()];
+        let packed = PackedConv2d::new(&weights).unwrap();
+        for &isa in Isa::supported() {
+            packed.run(isa, &dims, clamp, &input, &mut expect).unwrap();
+            for (height, more) in [(1, 0), (2, 1), (3, 100), (dims.out_h, 0)] {
+                for first in (0..dims.out_h).step_by(height) {
+                    let rows = first..dims.out_h.min(first + height);
+                    let read = dims.input_rows(rows.clone());
+                    let held = read.start.saturating_sub(more)..(read.end + more).min(dims.in_h);
+                    let part = &input[held.start * row..held.end * row];
+                    let band = Band { rows: rows.clone(), first_input: held.start };
+                    let mut found = vec![f32::NAN; rows.len() * out_row];
+                    packed.run_band(isa, &dims, &band, clamp, part, &mut found).unwrap();
+                    assert_eq!(found, expect[rows.start * out_row..rows.end * out_row], "{}, {band:?} of {case:?}", isa.name());
+                    let mut refused = |band: &Band, part: &[f32]| packed.run_band(isa, &dims, band, clamp, part, &mut found).is_err();
+                    let late = Band { first_input: held.start + more + 1, ..band.clone() };
+                    assert!(read.is_empty() || refused(&late, part), "{late:?} of {case:?}");
+                    assert!(refused(&Band { rows: rows.start..dims.out_h + 1, ..band.clone() }, part), "{case:?}");
+                    assert!(read.is_empty() || refused(&band, &part[1..]), "{case:?}");
+                }
+            }
+        }
+    }
+}
+
 /// As [`Case`]; the padding's last two are the output padding.
 const TRANSPOSED: &[Case] = &[
     ([1, 5, 7, 24, 24, 1], [2, 2], [2, 2], [1, 1], [0; 4]),

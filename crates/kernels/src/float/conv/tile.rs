@@ -7,7 +7,7 @@
 use super::panels::Panels;
 use super::shapes::Shapes;
 use super::window::Window;
-use crate::simd::{Array, FloatKernel, Floats, LINE, Line};
+use crate::simd::{Array, FloatKernel, Floats, LINE, Line, prefetch};
 use crate::{Clamp, Isa};
 
 /// Consecutive outputs (over rows and images) of all channels.
@@ -233,6 +233,9 @@ fn vector<S: Floats>(line: &Line, v: usize) -> &S::Array {
     &vectors[v % vectors.len()]
 }
 
+/// Lines of weights that are asked for beforehand: processors look ahead by themselves within pages of 64 lines only.
+const AHEAD: usize = 32;
+
 /// `sums[p][v] += Σᵢ inputs[p][i] * weights[v][i]`
 #[inline(always)]
 fn accumulate<S: Floats, const V: usize, const H: usize>(
@@ -249,6 +252,9 @@ fn accumulate<S: Floats, const V: usize, const H: usize>(
         *input = &input[..depth];
     }
     for i in 0..depth {
+        for weights in weights.iter().step_by(LINE / S::Array::LEN) {
+            prefetch(weights.as_ptr().wrapping_add(i + AHEAD));
+        }
         // SAFETY: all weights and inputs were cut to `depth`. Checks here cost a quarter of the speed, and unrolling to share them makes
         // the compiler spill the sums.
         let weights: [S::Vector; V] = std::array::from_fn(|v| simd.load(vector::<S>(unsafe { weights[v].get_unchecked(i) }, v)));

@@ -38,6 +38,19 @@ pub enum Operand<'a, T = f32> {
     Scalar(T),
     /// A vector along the last axis, repeated for every row: the output's length is a multiple of its own.
     Trailing(&'a [T]),
+    /// An element for every row: the output's length is a multiple of its own.
+    Leading(&'a [T]),
+}
+
+impl<T: Copy> Operand<'_, T> {
+    /// The length of the rows that it tells apart in an output of `len` elements.
+    pub(crate) fn row(self, len: usize) -> Option<usize> {
+        match self {
+            Self::Full(_) | Self::Scalar(_) => None,
+            Self::Trailing(values) => Some(values.len()),
+            Self::Leading(values) => len.checked_div(values.len()),
+        }
+    }
 }
 
 /// Elements per piece handed to a thread.
@@ -48,11 +61,7 @@ const CHUNK: usize = 16_384;
 /// # Errors
 /// If an operand's length does not fit the output's.
 pub fn binary(isa: Isa, op: Binary, lhs: Operand, rhs: Operand, clamp: Clamp, output: &mut [f32]) -> Result<()> {
-    expect_operand("left operand", lhs, output.len())?;
-    expect_operand("right operand", rhs, output.len())?;
-    if let (Operand::Trailing(a), Operand::Trailing(b)) = (lhs, rhs) {
-        expect_len("right repeated vector", b.len(), a.len())?;
-    }
+    expect_operands(lhs, rhs, output.len())?;
     with_function(op, Zip { isa, lhs: Some(lhs), rhs, clamp, output });
     Ok(())
 }
@@ -67,13 +76,25 @@ pub fn binary_in_place(isa: Isa, op: Binary, data: &mut [f32], rhs: Operand, cla
     Ok(())
 }
 
+/// Fails unless two operands fit an output of `len` elements and tell the same rows apart.
+pub(crate) fn expect_operands<T: Copy>(lhs: Operand<T>, rhs: Operand<T>, len: usize) -> Result<()> {
+    expect_operand("left operand", lhs, len)?;
+    expect_operand("right operand", rhs, len)?;
+    match (lhs.row(len), rhs.row(len)) {
+        (Some(a), Some(b)) if len > 0 => expect_len("a row of the right operand", b, a),
+        _ => Ok(()),
+    }
+}
+
 /// Fails unless the operand called `what` fits an output of `len` elements.
-pub(crate) fn expect_operand<T: Copy>(what: &str, operand: Operand<T>, len: usize) -> Result<()> {
+fn expect_operand<T: Copy>(what: &str, operand: Operand<T>, len: usize) -> Result<()> {
     match operand {
         Operand::Full(values) => expect_len(what, values.len(), len),
         Operand::Scalar(_) => Ok(()),
-        Operand::Trailing(values) if len == 0 || (!values.is_empty() && len.is_multiple_of(values.len())) => Ok(()),
-        Operand::Trailing(values) => Err(Error::new(
+        Operand::Trailing(values) | Operand::Leading(values) if len == 0 || (!values.is_empty() && len.is_multiple_of(values.len())) => {
+            Ok(())
+        }
+        Operand::Trailing(values) | Operand::Leading(values) => Err(Error::new(
             crate::ErrorKind::Length,
             format!("{what} has {} elements, which do not divide the output's {len} into rows", values.len()),
         )),
@@ -97,11 +118,8 @@ impl Zip<'_> {
         if output.is_empty() {
             return;
         }
-        let row = [lhs, Some(rhs)].into_iter().find_map(|side| match side {
-            Some(Operand::Trailing(values)) => Some(values.len()),
-            _ => None,
-        });
-        // Pieces are whole rows, and rows longer than a piece stay whole, so that a repeated vector starts with every row.
+        let row = lhs.and_then(|lhs| lhs.row(output.len())).or(rhs.row(output.len()));
+        // Pieces are whole rows, and rows longer than a piece stay whole, so that operands are cut between rows.
         let chunk = row.map_or(CHUNK, |row| CHUNK.next_multiple_of(row));
         let row = row.unwrap_or(chunk);
         let operations = output.len().saturating_mul(cost);
@@ -129,18 +147,19 @@ impl Zip<'_> {
 }
 
 /// One row of an operand.
-enum Side<'a> {
-    Row(&'a [f32]),
-    One(f32),
+pub(crate) enum Side<'a, T> {
+    Row(&'a [T]),
+    One(T),
 }
 
-impl<'a> Side<'a> {
+impl<'a, T: Copy> Side<'a, T> {
     /// The part of `operand` for the `len` elements of a row that starts at output element `at`.
     #[inline(always)]
-    fn of(operand: Operand<'a>, at: usize, len: usize) -> Self {
+    pub(crate) fn of(operand: Operand<'a, T>, at: usize, len: usize) -> Self {
         match operand {
             Operand::Full(values) => Self::Row(&values[at..][..len]),
             Operand::Trailing(values) => Self::Row(&values[..len]),
+            Operand::Leading(values) => Self::One(values[at / len]),
             Operand::Scalar(value) => Self::One(value),
         }
     }
@@ -181,12 +200,20 @@ mod tests {
     #[test]
     fn broadcasts_on_every_tier_and_thread_count() {
         let len = 3 * 11 * 1001;
-        let (full, other, row) = (random(1, len), random(2, len), random(3, 1001));
-        let operands = [Operand::Full(&full), Operand::Full(&other), Operand::Scalar(0.75), Operand::Scalar(2.0), Operand::Trailing(&row)];
+        let (full, other, row, column) = (random(1, len), random(2, len), random(3, 1001), random(4, 33));
+        let operands = [
+            Operand::Full(&full),
+            Operand::Full(&other),
+            Operand::Scalar(0.75),
+            Operand::Scalar(2.0),
+            Operand::Trailing(&row),
+            Operand::Leading(&column),
+        ];
         let at = |operand: Operand, i: usize| match operand {
             Operand::Full(values) => values[i],
             Operand::Scalar(value) => value,
             Operand::Trailing(values) => values[i % values.len()],
+            Operand::Leading(values) => values[i / (len / values.len())],
         };
         let clamp = Clamp { min: -0.5, max: 0.75 };
         for &(op, f) in FUNCTIONS {
@@ -228,6 +255,9 @@ mod tests {
             ("short", Operand::Full(&values[..5]), Operand::Scalar(1.0)),
             ("no divisor", Operand::Full(&values), Operand::Trailing(&values[..4])),
             ("empty row", Operand::Trailing(&[]), Operand::Scalar(1.0)),
+            ("no divisor of rows", Operand::Leading(&values[..4]), Operand::Full(&values)),
+            ("no row", Operand::Leading(&[]), Operand::Scalar(1.0)),
+            ("rows and columns", Operand::Leading(&values[..2]), Operand::Trailing(&values[..2])),
             ("two rows", Operand::Trailing(&values[..2]), Operand::Trailing(&values[..3])),
         ] {
             assert!(binary(Isa::best(), Binary::Add, lhs, rhs, Clamp::NONE, &mut [0.0; 6]).is_err(), "{name}");

@@ -5,7 +5,6 @@
 //! | file | is |
 //! |---|---|
 //! | `packed`, `transpose` | the public entries |
-//! | `band` | some rows of the outputs |
 //! | `dense` | how the outputs are cut into pieces for threads |
 //! | `panels`, `blocks` | an order of the weights, and how pieces are computed with it |
 //! | `strips`, `patches` | the same for AVX-512 |
@@ -32,7 +31,6 @@ macro_rules! each {
     )*};
 }
 
-mod band;
 mod blocks;
 mod dense;
 mod depthwise;
@@ -52,7 +50,6 @@ mod tile;
 mod transpose;
 mod words;
 
-pub use band::Band;
 pub use packed::{Conv2dWeightsI8, PackedConv2dU8};
 pub use transpose::{ConvTranspose2dWeightsI8, PackedConvTranspose2dU8};
 pub use words::{Conv2dWeightsI16, PackedConv2dI16, RequantizeI16};

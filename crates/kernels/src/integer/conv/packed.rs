@@ -1,11 +1,10 @@
 //! 2-D convolution with weights packed once: the entry that chooses a kernel.
 
-use super::band::Band;
 use super::dense::Dense;
 use super::depthwise::Depthwise;
 use crate::error::{Error, Result, elements, expect_len};
 use crate::integer::requantize::{Finish, Into, QuantizedU8, Sink};
-use crate::{Conv2dDims, Isa};
+use crate::{Band, Conv2dDims, Isa};
 
 /// Weights as ONNX writes them, before packing; their zero point is 0.
 #[derive(Clone, Copy, Debug)]
@@ -89,9 +88,9 @@ impl PackedConv2dU8 {
     /// As [`run`](Self::run), if there are several images, or if `input` lacks a row.
     pub fn run_band(&self, dims: &Conv2dDims, band: &Band, input: QuantizedU8, sink: Sink) -> Result<()> {
         self.check(dims)?;
-        let (dims, input) = band.cut(dims, input)?;
+        let (dims, values) = band.cut(dims, input.values)?;
         sink.check("convolution output", dims.out_c, dims.output_len()?)?;
-        sink.run(Run { packed: self, dims: &dims, input });
+        sink.run(Run { packed: self, dims: &dims, input: QuantizedU8 { values, ..input } });
         Ok(())
     }
 

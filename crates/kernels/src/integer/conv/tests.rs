@@ -3,7 +3,7 @@
 use super::*;
 use crate::integer::{ChannelFactors, Dequantize, QuantizedU8, Requantize, Sink};
 use crate::testing::{at_thread_counts, bytes};
-use crate::{Clamp, Conv2dDims, ErrorKind, Isa};
+use crate::{Band, Clamp, Conv2dDims, ErrorKind, Isa};
 
 /// `[batch, in_h, in_w, in_c, out_c, groups]`, kernel, stride, dilation, `[top, left, bottom, right]` padding.
 type Case = ([usize; 6], [usize; 2], [usize; 2], [usize; 2], [usize; 4]);

@@ -13,7 +13,7 @@ mod function;
 #[cfg(target_arch = "x86_64")]
 use self::function::{Function, Registers};
 use crate::error::{Error, Result, expect_len};
-use crate::float::expect_operand;
+use crate::float::{Side, expect_operands};
 use crate::simd::Limits;
 use crate::threads::for_each_chunk;
 use crate::{Isa, Operand};
@@ -91,11 +91,7 @@ const CHUNK: usize = 32 * 1024;
 /// # Errors
 /// If an operand's length does not fit the output's, or a scale is not finite and positive.
 pub fn binary_u8(isa: Isa, op: BinaryU8, lhs: OperandU8, rhs: OperandU8, to: OutputU8, output: &mut [u8]) -> Result<()> {
-    expect_operand("left operand", lhs.values, output.len())?;
-    expect_operand("right operand", rhs.values, output.len())?;
-    if let (Operand::Trailing(a), Operand::Trailing(b)) = (lhs.values, rhs.values) {
-        expect_len("right repeated vector", b.len(), a.len())?;
-    }
+    expect_operands(lhs.values, rhs.values, output.len())?;
     check_scale(lhs.scale)?;
     check_scale(rhs.scale)?;
     let limits = to.absolute()?;
@@ -158,11 +154,8 @@ impl Zip<'_> {
         if output.is_empty() {
             return;
         }
-        let row = [lhs, rhs].into_iter().find_map(|side| match side {
-            Operand::Trailing(values) => Some(values.len()),
-            _ => None,
-        });
-        // Pieces are whole rows, so that a repeated vector starts with every row.
+        let row = lhs.row(output.len()).or(rhs.row(output.len()));
+        // Pieces are whole rows, so that operands are cut between rows.
         let chunk = row.map_or(CHUNK, |row| CHUNK.next_multiple_of(row));
         let row = row.unwrap_or(chunk);
         let operations = output.len();
@@ -187,24 +180,6 @@ impl Zip<'_> {
                 },
             );
         });
-    }
-}
-
-/// One row of an operand.
-enum Side<'a> {
-    Row(&'a [u8]),
-    One(u8),
-}
-
-impl<'a> Side<'a> {
-    /// The part of `operand` for the `len` elements of a row that starts at output element `at`.
-    #[inline(always)]
-    fn of(operand: Operand<'a, u8>, at: usize, len: usize) -> Self {
-        match operand {
-            Operand::Full(values) => Self::Row(&values[at..][..len]),
-            Operand::Trailing(values) => Self::Row(&values[..len]),
-            Operand::Scalar(value) => Self::One(value),
-        }
     }
 }
 
@@ -243,12 +218,14 @@ mod tests {
                 (Operand::Full(&a[..len]), Operand::Full(&b[..len])),
                 (Operand::Full(&a[..len]), Operand::Trailing(&b[..row])),
                 (Operand::Trailing(&a[..row]), Operand::Full(&b[..len])),
+                (Operand::Full(&a[..len]), Operand::Leading(&b[..len / row])),
                 (Operand::Full(&a[..len]), Operand::Scalar(200)),
                 (Operand::Scalar(3), Operand::Scalar(200)),
             ] {
                 let at = |operand: Operand<u8>, i: usize| match operand {
                     Operand::Full(values) => values[i],
                     Operand::Trailing(values) => values[i % row],
+                    Operand::Leading(values) => values[i / row],
                     Operand::Scalar(value) => value,
                 };
                 for op in [BinaryU8::Add, BinaryU8::Sub, BinaryU8::Mul] {

@@ -8,6 +8,7 @@
 
 mod convolution;
 mod elementwise;
+mod gather;
 mod integer;
 mod lookup;
 mod moving;
@@ -24,6 +25,8 @@ use super::builder::Builder;
 use super::kernel::Kernel;
 use crate::Result;
 
+pub(super) use gather::Mapped;
+
 /// Appends the steps of a node.
 pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> {
     if let Some(integer) = b.program.integers.node(id) {
@@ -31,9 +34,9 @@ pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> 
     }
     let done = match &node.op {
         Op::Unary(op) => reduction::of_squares(b, node)? || elementwise::unary(b, id, node, *op)?,
-        Op::Binary(op) => reduction::of_squares(b, node)? || elementwise::binary(b, id, node, *op)?,
-        Op::Variadic(op) => elementwise::variadic(b, id, node, *op)?,
-        Op::Clip => elementwise::clip(b, id, node)?,
+        Op::Binary(op) => reduction::of_squares(b, node)? || elementwise::binary(b, id, node, *op)? || gather::mapped(b, node)?,
+        Op::Variadic(op) => elementwise::variadic(b, id, node, *op)? || gather::mapped(b, node)?,
+        Op::Clip => elementwise::clip(b, id, node)? || gather::mapped(b, node)?,
         Op::PRelu => elementwise::p_relu(b, id, node)?,
         Op::Conv(op) => convolution::conv(b, id, node, op)?,
         Op::ConvTranspose(op) => convolution::conv_transpose(b, id, node, op)?,
@@ -50,7 +53,7 @@ pub(super) fn lower(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<()> 
         Op::Split(op) => moving::split(b, id, node, *op)?,
         Op::QuantizeLinear(op) => integer::quantize(b, id, node, *op)? || quantization::fake_quantize(b, id, node, *op)?,
         Op::DequantizeLinear(op) => lookup::functions(b, id, node, *op)? || integer::dequantize(b, id, node, *op)?,
-        Op::Gather(op) => moving::gather(b, id, node, *op)?,
+        Op::Gather(op) => gather::gather(b, id, node, *op)?,
         _ => integer::held_move(b, id, node)? || moving::moved(b, id, node)?,
     };
     if done { Ok(()) } else { evaluated(b, id, node) }

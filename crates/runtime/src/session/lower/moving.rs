@@ -1,9 +1,9 @@
 //! Operators that only move elements: views where memory stays as it is, strided copies elsewhere.
 
 use fewbit_ir::axis::{SliceAxis, resolve_axes, resolve_axis, resolve_permutation};
-use fewbit_ir::op::{Concat, CoordinateMode, Gather, KeepAspect, NearestMode, Pad, PadMode, Resize, ResizeMode, Split};
+use fewbit_ir::op::{Concat, CoordinateMode, KeepAspect, NearestMode, Pad, PadMode, Resize, ResizeMode, Split};
 use fewbit_ir::{Node, NodeId, Op};
-use fewbit_tensor::{DType, Tensor, strides};
+use fewbit_tensor::{Tensor, strides};
 
 use super::super::builder::Builder;
 use super::super::copy::{StridedCopy, Walk};
@@ -80,23 +80,6 @@ pub(super) fn moved(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<bool
 /// Whether a slice has a step that is negative, or not known.
 fn goes_backwards(b: &Builder<'_>, node: &Node) -> bool {
     node.input(4).is_some() && b.known(node, 4).is_none_or(|steps| steps.to_i64_vec().iter().any(|s| *s < 0))
-}
-
-/// Slices of floats, picked by index.
-pub(super) fn gather(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Gather) -> Result<bool> {
-    let (Some(x), Some(indices)) = (node.input(0), node.input(1)) else { return Ok(false) };
-    let (Some(shape), Some(_), Some(_)) = (b.float_shape(x), b.facts.shape(indices), b.float_shape(node.outputs[0])) else {
-        return Ok(false);
-    };
-    if !matches!(b.dtype(indices), Some(DType::I32 | DType::I64)) {
-        return Ok(false);
-    }
-    let axis = resolve_axis(op.axis, shape.len())?;
-    let (size, run) = (shape[axis], count(&shape[axis + 1..]));
-    let inputs = b.slots(node)?;
-    let y = b.output(node.outputs[0])?;
-    b.emit(id, Kernel::Gather { size, run }, inputs, vec![y]);
-    Ok(true)
 }
 
 fn signed(strides: &[usize]) -> Vec<isize> {

@@ -8,7 +8,7 @@ use super::{constant, floats, input, kernels};
 use crate::session::{Arithmetic, Session, SessionOptions, Workspace};
 
 /// Runs a graph as it is and with all of `tapped` shown, which keeps steps apart; at one and at three threads.
-fn same_bits(name: &str, g: &Graph, arithmetic: Arithmetic, inputs: &[Tensor], tapped: &[ValueId]) {
+pub(super) fn same_bits(name: &str, g: &Graph, arithmetic: Arithmetic, inputs: &[Tensor], tapped: &[ValueId]) {
     let session = Session::new(g, SessionOptions { arithmetic, ..SessionOptions::default() }).unwrap();
     let expected = session.run_with_taps(&mut Workspace::new(), inputs, tapped, &mut |_, _| Ok(())).unwrap();
     for threads in [1, 3] {
@@ -23,7 +23,7 @@ fn same_bits(name: &str, g: &Graph, arithmetic: Arithmetic, inputs: &[Tensor], t
 
 #[test]
 fn rows_scalars_and_values_that_are_read_twice() {
-    for shape in [[1, 1], [3, 5], [700, 96], [7, 3000], [300, 1024], [1, 100_000]] {
+    for shape in [[1, 1], [3, 5], [700, 96], [90, 200], [7, 3000], [300, 1024], [1, 100_000]] {
         let mut g = Graph::new("g");
         let (x, y) = (input(&mut g, "x", &shape), input(&mut g, "y", &shape));
         let (row, scalar) = (constant(&mut g, "row", &shape[1..]), g.add_constant("scalar", Tensor::scalar(0.75_f32)));
@@ -44,7 +44,7 @@ fn rows_scalars_and_values_that_are_read_twice() {
 
 #[test]
 fn rows_by_columns() {
-    for shape in [[3, 5], [700, 96], [7, 3000], [300, 1024]] {
+    for shape in [[3, 5], [700, 96], [40, 200], [7, 3000], [300, 1024]] {
         for swapped in [false, true] {
             let mut g = Graph::new("g");
             let (x, row) = (input(&mut g, "x", &shape), input(&mut g, "row", &shape[1..]));

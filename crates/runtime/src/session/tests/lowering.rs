@@ -1,10 +1,10 @@
 //! Each operator with a kernel of its own: what it computes, and that the kernel is taken.
 
 use fewbit_ir::op::*;
-use fewbit_ir::{Clamp, Graph, Layout, Op, ValueId};
+use fewbit_ir::{Clamp, Graph, Layout, Op, TensorType, ValueId};
 use fewbit_tensor::{DType, Tensor};
 
-use super::{check, constant, floats, input, integers, kernels};
+use super::{Session, SessionOptions, Workspace, check, constant, floats, input, integers, kernels};
 
 /// Builds a graph from its inputs and gives its outputs.
 type Build = fn(&mut Graph, &[ValueId]) -> Vec<ValueId>;
@@ -481,4 +481,33 @@ fn quantizations() {
             one(g.apply("dq", DQ.into(), &[q, s]))
         }),
     ]);
+}
+
+#[test]
+fn arithmetic_on_indices_is_part_of_gathering() {
+    for dtype in [DType::I32, DType::I64] {
+        let mut g = Graph::new("g");
+        let x = g.add_input("x", Some(TensorType::fixed(dtype, &[2, 3])));
+        let [zero, six, one, minus] =
+            [0, 6, 1, -1].map(|n| g.add_constant(format!("n{n}"), Tensor::from_integers(dtype, [], &[n]).unwrap()));
+        let (table, column) = (constant(&mut g, "table", &[8, 5]), integers(&mut g, "column", &[6, 1]));
+        let least = g.apply("least", Variadic::Max.into(), &[zero, x]);
+        let most = g.apply("most", Variadic::Min.into(), &[least, six]);
+        let flat = g.apply("flat", Reshape { allow_zero: false }.into(), &[most, column]);
+        let rows = g.apply("rows", Binary::Add.into(), &[flat, one]);
+        let clipped = g.apply("clipped", Op::Clip, &[x, minus, six]);
+        let before = g.apply("before", Binary::Sub.into(), &[clipped, one]);
+        let may_wrap = g.apply("may_wrap", Binary::Add.into(), &[x, one]);
+        let limited = g.apply("limited", Variadic::Min.into(), &[may_wrap, six]);
+        g.outputs = [rows, before, limited].map(|rows| g.apply("picked", Op::Gather(Gather { axis: 0 }), &[table, rows])).to_vec();
+        let indices = |second: i64| Tensor::from_integers(dtype, [2, 3], &[0, second, 7, -2, 5, 1]).unwrap();
+        let inputs = [indices(3)];
+        // What may wrap is computed as it is; the limit behind it is not.
+        assert_eq!(kernels(&g, &inputs, &[]), "evaluate gather gather gather", "{dtype}");
+        assert_eq!(kernels(&g, &inputs, &[least]), "evaluate evaluate gather gather gather", "{dtype}");
+        check(dtype.name(), &g, &inputs, &[least, most, flat, rows, clipped, before, may_wrap, limited]);
+        let session = Session::new(&g, SessionOptions::default()).unwrap();
+        let e = session.run(&mut Workspace::new(), &[indices(-10)]).unwrap_err();
+        assert!(e.to_string().contains("index -9 is outside an axis of 8 elements"), "{e}");
+    }
 }

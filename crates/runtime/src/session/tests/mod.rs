@@ -1,5 +1,6 @@
 //! Graphs run by a session against the interpreter, and which kernels a session takes for them.
 
+mod bands;
 mod chain;
 mod dynamic;
 mod integer;
