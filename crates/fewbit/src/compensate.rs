@@ -41,6 +41,7 @@ impl Network {
         let graph = self.graph();
         let layers: Vec<(NodeId, ValueId, LayerRows<'_>)> =
             plan.nodes.iter().filter_map(|node| Some((node.id, graph.node(node.id).input(0)?, plan.compensable(graph, node)?))).collect();
+        let shaped = self.shaped_by(data)?;
         progress.begin("round weights", layers.len() * data.len());
         for (id, input, layer) in &layers {
             let float = Executable::new(&up_to(graph, *input), Arithmetic::Float)?;
@@ -48,7 +49,7 @@ impl Network {
             let seen = as_users_see_it(&quantized, &quantized.uses(), *input);
             let quantized = Executable::new(&up_to(&quantized, seen), Arithmetic::Integer)?;
             let weight = graph.node(*id).input(1).map(|v| graph.value(v).name.as_str());
-            let network = Trainable::new(graph.clone(), &|name| Some(name) == weight).map_err(|e| self.fail(&e))?;
+            let network = Trainable::new(shaped.clone(), &|name| Some(name) == weight).map_err(|e| self.fail(&e))?;
             let attention = Attention::new(&network, graph.node(*id).outputs[0]).map_err(|e| self.fail(&e))?;
             let meets = Meets { networks: [float, quantized], layer, attention };
             let moments = meets.moments(data, threads, progress)?;

@@ -110,6 +110,16 @@ impl Network {
         fewbit_quantize::apply(self.graph(), plan, params).map_err(|e| self.fail(&e))
     }
 
+    /// Its graph with the shapes that the first sample gives its inputs, as what differentiates it must know them.
+    pub(crate) fn shaped_by(&self, data: &DataSource) -> Result<Graph> {
+        let mut graph = self.graph().clone();
+        let shapes: Vec<_> = data.sample(0)?.inputs.into_iter().map(|(name, tensor)| (name, tensor.shape().to_vec())).collect();
+        fix_shapes(&mut graph, &shapes).map_err(|e| self.fail(&e))?;
+        // What computes shapes is folded; values keep their ids.
+        canonicalize(&mut graph).map_err(|e| self.fail(&e))?;
+        Ok(graph)
+    }
+
     /// An error of this network.
     pub(crate) fn fail(&self, e: &dyn std::fmt::Display) -> Error {
         Error::network(format!("{}: {e}", self.file.path.display()))

@@ -35,9 +35,10 @@ impl Network {
     ) -> Result<PlanParams> {
         let graph = self.graph();
         let mut groups = self.params(plan, Some(statistics))?.groups;
-        let network = Trainable::new(graph.clone(), &|_| true).map_err(|e| self.fail(&e))?;
+        let network = Trainable::new(self.shaped_by(data)?, &|_| true).map_err(|e| self.fail(&e))?;
         let whole = |members: &[ValueId]| {
-            let mut whole = MinMax::default();
+            // Every range holds zero.
+            let mut whole = MinMax::new(0.0, 0.0);
             members.iter().filter_map(|v| statistics.get(&graph.value(*v).name)).for_each(|s| whole.merge(&s.range));
             whole
         };
