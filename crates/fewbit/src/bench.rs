@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::data::Sample;
 use crate::executable::Executable;
+use crate::parallel::pool;
 use crate::{Error, Result};
 
 /// Runs before the clock counts.
@@ -112,10 +113,8 @@ pub struct Step {
 pub fn bench(executable: &Executable, sample: &Sample, runs: usize, threads: usize, weight_bytes: usize) -> Result<Benchmark> {
     let inputs = executable.accept(sample)?;
     let isa = Isa::detect().map_err(|e| Error::settings(e.to_string()))?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|e| Error::network(format!("cannot start {threads} threads: {e}")))?;
     let peak = Peak { float: float_peak(isa)?, integer: integer_peak(isa)? };
-    let (times, schedule, step_times) = pool.install(|| {
+    let (times, schedule, step_times) = pool(threads)?.install(|| {
         let mut workspace = Workspace::new();
         executable.time(&mut workspace, &inputs, WARM_UP)?;
         let times = executable.time(&mut workspace, &inputs, runs.max(1))?;

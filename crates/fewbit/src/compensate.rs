@@ -19,7 +19,6 @@ use crate::evaluate::as_users_see_it;
 use crate::executable::Executable;
 use crate::network::Network;
 use crate::parallel::{Progress, for_each_sample};
-use crate::train::TrainingData;
 use crate::{Error, Result};
 
 /// How much a position counts that the answers do not notice, beside the mean of 1: one random direction says little of one position.
@@ -111,7 +110,9 @@ impl Meets<'_> {
             outputs.into_iter().next().ok_or_else(|| Error::network("a network without outputs"))
         };
         let (real, seen) = (first(0)?, first(1)?);
-        let mut attention = self.attention.of(&TrainingData::new(data).distilled(true), index).map_err(|e| fail(&e))?;
+        let inputs: Vec<_> = sample.inputs.iter().map(|(_, tensor)| tensor.to_f32()).collect();
+        let inputs: Vec<&[f32]> = inputs.iter().map(|x| &**x).collect();
+        let mut attention = self.attention.of(&inputs, index).map_err(|e| fail(&e))?;
         attention.iter_mut().for_each(|a| *a = (*a + LEAST_ATTENTION) / (1.0 + LEAST_ATTENTION));
         self.layer.moments(real.shape(), &real.to_f32(), &seen.to_f32(), &attention).map_err(|e| fail(&e))
     }

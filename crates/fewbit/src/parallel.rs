@@ -29,6 +29,15 @@ impl Progress for Silent {
     fn end(&self) {}
 }
 
+/// So many threads for kernels that split their work.
+///
+/// # Errors
+/// If they cannot be started.
+pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|e| Error::settings(format!("cannot start {threads} threads: {e}")))
+}
+
 /// Runs `work` on the samples `0..count` over `threads` workers, each with a state of its own; returns the states.
 pub(crate) fn for_each_sample<S: Send>(
     count: usize,

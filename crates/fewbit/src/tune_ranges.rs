@@ -6,16 +6,17 @@
 
 use fewbit_ir::ValueId;
 use fewbit_quantize::observe::MinMax;
-use fewbit_quantize::plan::Numbers;
+use fewbit_quantize::plan::{Numbers, ScaleGroup};
 use fewbit_quantize::range::affine_params;
 use fewbit_quantize::{PlanParams, QuantPlan, Statistics};
+use fewbit_tensor::QuantParams;
 use fewbit_train::{Candidates, Example, Examples, Network as Trainable, Result as TrainResult, quantization_noise};
 
+use crate::Result;
 use crate::data::DataSource;
 use crate::network::Network;
-use crate::parallel::Progress;
+use crate::parallel::{Progress, pool};
 use crate::train::TrainingData;
-use crate::{Error, Result};
 
 /// Fractions of the whole range that are tried: powers of the fourth root of a half.
 const FRACTIONS: u8 = 21;
@@ -34,36 +35,35 @@ impl Network {
         progress: &dyn Progress,
     ) -> Result<PlanParams> {
         let graph = self.graph();
-        let mut groups = self.params(plan, Some(statistics))?.groups;
+        let mut groups = PlanParams::groups(plan, graph, Some(statistics)).map_err(|e| self.fail(&e))?;
         let network = Trainable::new(self.shaped_by(data)?, &|_| true).map_err(|e| self.fail(&e))?;
-        let whole = |members: &[ValueId]| {
+        // What the members of each calibrated group can have, and the group's numbers.
+        let mut tuned: Vec<(&ScaleGroup, Vec<MinMax>, &mut QuantParams)> = Vec::new();
+        let mut candidates: Vec<Candidates> = Vec::new();
+        for (group, params) in plan.groups.iter().zip(&mut groups).filter(|(g, _)| matches!(g.numbers, Numbers::Calibrated(_))) {
             // Every range holds zero.
             let mut whole = MinMax::new(0.0, 0.0);
-            members.iter().filter_map(|v| statistics.get(&graph.value(*v).name)).for_each(|s| whole.merge(&s.range));
-            whole
-        };
-        let mut candidates: Vec<Candidates> = Vec::new();
-        for group in plan.groups.iter().filter(|g| matches!(g.numbers, Numbers::Calibrated(_))) {
+            group.members.iter().filter_map(|v| statistics.get(&graph.value(*v).name)).for_each(|s| whole.merge(&s.range));
+            let ranges: Vec<MinMax> = fractions(whole).collect();
+            let limits: Vec<[f32; 2]> = ranges.iter().map(|r| [r.min, r.max]).collect();
             let (low, high) = group.scheme.range();
-            let ranges: Vec<[f32; 2]> = fractions(whole(&group.members)).map(|r| [r.min, r.max]).collect();
-            let of = |value: &ValueId| Candidates { value: *value, ranges: ranges.clone(), steps: (high - low) as f32 };
+            let of = |value: &ValueId| Candidates { value: *value, ranges: limits.clone(), steps: (high - low) as f32 };
             candidates.extend(group.members.iter().map(of));
+            tuned.push((group, ranges, params));
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|e| Error::settings(format!("cannot start {threads} threads: {e}")))?;
         let examples = Counted { data: TrainingData::new(data).distilled(true), progress };
         progress.begin("tune ranges", data.len());
-        let noise = pool.install(|| quantization_noise(&network, &candidates, &examples));
+        let noise = pool(threads)?.install(|| quantization_noise(&network, &candidates, &examples));
         progress.end();
         let noise = noise.map_err(|e| self.fail(&e))?;
         let mut noise = noise.iter();
-        for (planned, group) in plan.groups.iter().zip(&mut groups).filter(|(g, _)| matches!(g.numbers, Numbers::Calibrated(_))) {
-            let members: Vec<&Option<Vec<f64>>> = noise.by_ref().take(planned.members.len()).collect();
+        for (group, ranges, params) in tuned {
+            let members: Vec<&Option<Vec<f64>>> = noise.by_ref().take(group.members.len()).collect();
             let Some(members) = members.into_iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else { continue };
             let cost = |i: usize| members.iter().map(|noise| noise[i]).sum::<f64>();
-            let best = fractions(whole(&planned.members)).enumerate().min_by(|(a, _), (b, _)| cost(*a).total_cmp(&cost(*b)));
+            let best = ranges.into_iter().enumerate().min_by(|(a, _), (b, _)| cost(*a).total_cmp(&cost(*b)));
             if let Some((_, range)) = best {
-                *group = affine_params(range, &planned.scheme).map_err(|e| self.fail(&e))?;
+                *params = affine_params(range, &group.scheme).map_err(|e| self.fail(&e))?;
             }
         }
         PlanParams::with_groups(plan, graph, Some(statistics), groups).map_err(|e| self.fail(&e))

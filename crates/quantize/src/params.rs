@@ -62,23 +62,27 @@ impl PlanParams {
     /// # Errors
     /// If statistics are missing or of another graph, a weight is not finite, or the plan is of another graph.
     pub fn new(plan: &QuantPlan, graph: &Graph, statistics: Option<&Statistics>) -> Result<Self> {
-        let statistics = match statistics {
-            Some(s) => {
-                s.fingerprint().check(graph)?;
-                Some(s)
-            }
+        Self::of_groups(plan, graph, statistics, Self::groups(plan, graph, statistics)?, &BTreeMap::new())
+    }
+
+    /// Scale and zero point of each scale group alone, by the recipe's rules.
+    ///
+    /// # Errors
+    /// If statistics are missing or of another graph, or the plan is of another graph.
+    pub fn groups(plan: &QuantPlan, graph: &Graph, statistics: Option<&Statistics>) -> Result<Vec<QuantParams>> {
+        match statistics {
+            Some(s) => s.fingerprint().check(graph)?,
             None if plan.needs_calibration() => {
                 return Err(Error::new(
                     ErrorKind::Statistics,
                     "static quantization needs statistics: calibrate first, or choose a dynamic recipe",
                 ));
             }
-            None => None,
-        };
+            None => {}
+        }
         // In the plan's order first: of several errors, that of the first group or node counts, whatever the threads do.
         let groups: Vec<Result<QuantParams>> = plan.groups.par_iter().map(|g| group_params(graph, g, statistics)).collect();
-        let groups = groups.into_iter().collect::<Result<Vec<_>>>()?;
-        Self::of_groups(plan, graph, statistics, groups, &BTreeMap::new())
+        groups.into_iter().collect()
     }
 
     /// The numbers of a plan with other scales of groups.
@@ -86,7 +90,7 @@ impl PlanParams {
     /// # Errors
     /// As [`new`](Self::new), or if the groups are not the plan's.
     pub fn with_groups(plan: &QuantPlan, graph: &Graph, statistics: Option<&Statistics>, groups: Vec<QuantParams>) -> Result<Self> {
-        Self::checked(plan, graph, statistics, groups, &BTreeMap::new())
+        Self::of_groups(plan, graph, statistics, groups, &BTreeMap::new())
     }
 
     /// The numbers of a plan whose scales were learned: of each scale group, and of the weights of nodes; what is not given
@@ -95,20 +99,7 @@ impl PlanParams {
     /// # Errors
     /// As [`new`](Self::new), or if the groups are not the plan's.
     pub fn learned(plan: &QuantPlan, graph: &Graph, groups: Vec<QuantParams>, weight_scales: &BTreeMap<NodeId, Vec<f32>>) -> Result<Self> {
-        Self::checked(plan, graph, None, groups, weight_scales)
-    }
-
-    fn checked(
-        plan: &QuantPlan,
-        graph: &Graph,
-        statistics: Option<&Statistics>,
-        groups: Vec<QuantParams>,
-        weight_scales: &BTreeMap<NodeId, Vec<f32>>,
-    ) -> Result<Self> {
-        if groups.len() != plan.groups.len() {
-            return Err(foreign("the number of scale groups differs"));
-        }
-        Self::of_groups(plan, graph, statistics, groups, weight_scales)
+        Self::of_groups(plan, graph, None, groups, weight_scales)
     }
 
     /// Rounds the weights of a node again, so that they make up for their own error and for what comes before them: from the moments,
@@ -131,6 +122,9 @@ impl PlanParams {
         groups: Vec<QuantParams>,
         weight_scales: &BTreeMap<NodeId, Vec<f32>>,
     ) -> Result<Self> {
+        if groups.len() != plan.groups.len() {
+            return Err(foreign("the number of scale groups differs"));
+        }
         let weights_of = |node: &NodePlan| {
             let source = Source { plan, graph, statistics, groups: &groups, node, scales: weight_scales.get(&node.id) };
             let weights = source.weights().map_err(|e| e.at(format!("{} node '{}'", node.op, node.name)));

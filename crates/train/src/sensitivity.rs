@@ -1,16 +1,16 @@
 //! How much the answers of a network notice: what quantizing activations costs them, and where errors of a layer matter.
 //!
 //! In: a network, samples, and ranges that values may be quantized in. Out: the noise that each range adds to the answers, to first
-//! order; or by position of a layer's output what an error there does. An outlier that the answers do not notice may be clipped; errors of which they notice little need no fine steps. Neither can
-//! be told from the values alone: `MobileNetV2`'s last blocks hold sums of which one position in a hundred reaches ten times as far as
-//! the others, and hardly matters.
+//! order; or by position of a layer's output what an error there does. An outlier that the answers do not notice may be clipped; errors
+//! of which they notice little need no fine steps. Neither can be told from the values alone: `MobileNetV2`'s last blocks hold sums of
+//! which one position in a hundred reaches ten times as far as the others, and hardly matters.
 //!
 //! The derivatives of all answers are not computed one by one: the derivative of their sum with random signs has a square of the same
 //! mean (Hutchinson, 1989). Signs follow from the sample's number, and sums are taken in the samples' order: the same bits at any number
 //! of threads.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fewbit_ir::ValueId;
 use fewbit_kernels::Isa;
@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::autodiff::{BatchStatistics, Program, SlotId, Tape, Watch};
+use crate::autodiff::{BatchStatistics, Program, Shared, SlotId, Tape, Watch};
 use crate::network::{Network, scores};
 use crate::trainer::Examples;
 use crate::{Error, ErrorKind, Result};
@@ -38,6 +38,7 @@ pub struct Candidates {
 struct Answers<'a> {
     network: &'a Network,
     program: Program,
+    shared: Arc<Shared>,
     /// Of the answers.
     slots: Vec<SlotId>,
     tapes: Mutex<Vec<Tape>>,
@@ -47,22 +48,22 @@ struct Answers<'a> {
 impl<'a> Answers<'a> {
     /// `values` are those whose gradients are wanted.
     fn new(network: &'a Network, values: impl Iterator<Item = ValueId>) -> Result<Self> {
+        let isa = Isa::detect()?;
         let answers = scores(network);
         let graph = network.graph();
         let keep: Vec<ValueId> = answers.iter().copied().chain(values.filter(|v| graph.producer(*v).is_some())).collect();
         let program = network.program(1, BatchStatistics::Running, false, &keep)?;
         let slots = answers.iter().map(|v| program.slot_seen(*v)).collect::<Result<_>>()?;
-        Ok(Self { network, program, slots, tapes: Mutex::default(), isa: Isa::detect()? })
+        let shared = Arc::new(Shared::new(isa, &program, &network.parameters)?);
+        Ok(Self { network, program, shared, slots, tapes: Mutex::default(), isa })
     }
 
     /// Shows values and gradients of the answers' sum with random signs, which follow from the sample's number.
-    fn differentiate(&self, examples: &dyn Examples, index: usize, watch: &mut Watch<'_>) -> Result<()> {
-        let Self { network, program, slots, tapes, isa } = self;
+    fn differentiate(&self, inputs: &[&[f32]], number: usize, watch: &mut Watch<'_>) -> Result<()> {
+        let Self { network, program, shared, slots, tapes, isa } = self;
         let mut tape = tapes.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
-        let example = examples.get(index, 0)?;
-        let inputs: Vec<&[f32]> = example.inputs.iter().map(Vec::as_slice).collect();
-        tape.forward(*isa, program, &network.parameters, &inputs)?;
-        let mut random = ChaCha8Rng::seed_from_u64(index as u64);
+        tape.forward_with(*isa, program, &network.parameters, Arc::clone(shared), inputs)?;
+        let mut random = ChaCha8Rng::seed_from_u64(number as u64);
         let mut seeds = Vec::with_capacity(slots.len());
         for slot in slots {
             let y = tape.value(program, &network.parameters, *slot)?;
@@ -70,7 +71,7 @@ impl<'a> Answers<'a> {
             let weight = if energy > 0.0 { energy.sqrt().recip() as f32 } else { 0.0 };
             seeds.push((*slot, y.iter().map(|_| if random.random::<bool>() { weight } else { -weight }).collect()));
         }
-        tape.backward_watching(*isa, program, &network.parameters, seeds, watch)?;
+        tape.backward_to_leaves(*isa, program, &network.parameters, seeds, watch)?;
         tapes.lock().unwrap_or_else(PoisonError::into_inner).push(tape);
         Ok(())
     }
@@ -93,16 +94,16 @@ impl<'a> Attention<'a> {
         Ok(Self { answers, slot })
     }
 
-    /// For a sample, the sum of squared derivatives over the channels of each position, as fractions of their mean; 1 everywhere if all
-    /// are zero. Channels are the last axis.
+    /// For the sample of that number, the sum of squared derivatives over the channels of each position, as fractions of their mean; 1
+    /// everywhere if all are zero. Channels are the last axis.
     ///
     /// # Errors
-    /// If the sample cannot be read.
-    pub fn of(&self, examples: &dyn Examples, index: usize) -> Result<Vec<f32>> {
+    /// If the inputs are not the network's.
+    pub fn of(&self, inputs: &[&[f32]], number: usize) -> Result<Vec<f32>> {
         let shape = self.answers.program.shape(self.slot);
         let channels = shape.last().copied().unwrap_or(1).max(1);
         let mut found = vec![0.0; shape.iter().product::<usize>() / channels];
-        self.answers.differentiate(examples, index, &mut |slot, _, gradient| {
+        self.answers.differentiate(inputs, number, &mut |slot, _, gradient| {
             if slot == self.slot {
                 let squares = gradient.chunks_exact(channels).map(|g| g.iter().map(|g| g * g).sum());
                 found.iter_mut().zip(squares).for_each(|(to, x): (_, f32)| *to = x);
@@ -132,7 +133,9 @@ pub fn quantization_noise(network: &Network, candidates: &[Candidates], examples
     }
     let of_sample = |index: usize| -> Result<Vec<Option<Vec<f64>>>> {
         let mut found = vec![None; candidates.len()];
-        answers.differentiate(examples, index, &mut |slot, x, gradient| {
+        let example = examples.get(index, 0)?;
+        let inputs: Vec<&[f32]> = example.inputs.iter().map(Vec::as_slice).collect();
+        answers.differentiate(&inputs, index, &mut |slot, x, gradient| {
             for &i in of_slot.get(&slot).into_iter().flatten() {
                 found[i] = Some(noise(&candidates[i], x, gradient));
             }

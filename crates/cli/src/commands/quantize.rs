@@ -109,30 +109,31 @@ pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
     let default = if a.calibrate.is_empty() && a.stats.is_empty() { WITHOUT_DATA } else { WITH_DATA };
     let plan = a.recipe.plan(&job.network, default, a.io.io() != Io::Float32)?;
     let float = if a.calibrate.is_empty() && a.validate.is_empty() { None } else { Some(job.network.executable(Arithmetic::Float)?) };
-    let equalized = if let Some(float) = float.as_ref().filter(|_| a.equalize) {
-        let data = job.open(float, &a.calibrate, a.samples)?;
-        job.network.equalize(&a.recipe.recipe(default)?, &data, a.network.threads(), &job.progress)?;
+    let reads = plan.needs_calibration() || a.equalize || a.tune_ranges || a.compensate;
+    let calibration = match &float {
+        Some(float) if reads && !a.calibrate.is_empty() => Some(job.open(float, &a.calibrate, a.samples)?),
+        _ => None,
+    };
+    let equalized = if let Some(data) = calibration.as_ref().filter(|_| a.equalize) {
+        job.network.equalize(&a.recipe.recipe(default)?, data, a.network.threads(), &job.progress)?;
         Some(job.network.executable(Arithmetic::Float)?)
     } else {
         None
     };
-    let statistics = job.statistics(&plan, equalized.as_ref().or(float.as_ref()))?;
+    let statistics = job.statistics(&plan, equalized.as_ref().or(float.as_ref()).zip(calibration.as_ref()))?;
     drop(equalized);
-    let mut params = match &float {
-        Some(float) if a.tune_ranges => {
-            let none = || Error::settings(format!("--tune-ranges chooses ranges of activations, and {} has none in advance", plan.recipe));
-            let statistics = statistics.as_ref().ok_or_else(none)?;
-            let data = job.open(float, &a.calibrate, a.samples)?;
-            job.network.tune_ranges(&plan, statistics, &data, a.network.threads(), &job.progress)?
-        }
-        _ => job.network.params(&plan, statistics.as_ref())?,
+    let mut params = if let Some(data) = calibration.as_ref().filter(|_| a.tune_ranges) {
+        let none = || Error::settings(format!("--tune-ranges chooses ranges of activations, and {} has none in advance", plan.recipe));
+        job.network.tune_ranges(&plan, statistics.as_ref().ok_or_else(none)?, data, a.network.threads(), &job.progress)?
+    } else {
+        job.network.params(&plan, statistics.as_ref())?
     };
-    if let Some(float) = float.as_ref().filter(|_| a.compensate) {
-        let data = job.open(float, &a.calibrate, a.samples)?;
-        if job.network.compensate(&plan, &mut params, &data, a.network.threads(), &job.progress)? == 0 {
-            return Err(Error::settings(format!("--compensate rounds weights that meet integers, and {} has none such", plan.recipe)));
-        }
+    if let Some(data) = calibration.as_ref().filter(|_| a.compensate)
+        && job.network.compensate(&plan, &mut params, data, a.network.threads(), &job.progress)? == 0
+    {
+        return Err(Error::settings(format!("--compensate rounds weights that meet integers, and {} has none such", plan.recipe)));
     }
+    drop(calibration);
     let quantized = job.network.quantize(&plan, &params)?;
     let options = LowerOptions { format, io: a.io.io(), unsigned_onnx: a.recipe.wants_unsigned_activations()? };
     let lowered = lower(&quantized, &job.network.file, options)?;
@@ -192,25 +193,24 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Runs the network, which `float` is compiled from, on the calibration data.
-    fn statistics(&self, plan: &QuantPlan, float: Option<&Executable>) -> Result<Option<Statistics>> {
+    /// Runs the network, as it is compiled, on the calibration data.
+    fn statistics(&self, plan: &QuantPlan, calibration: Option<(&Executable, &DataSource)>) -> Result<Option<Statistics>> {
         if !self.a.stats.is_empty() {
             return read_statistics(&self.a.stats).map(Some);
         }
         if !plan.needs_calibration() {
             return Ok(None);
         }
-        let Some(float) = float.filter(|_| !self.a.calibrate.is_empty()) else {
+        let Some((float, data)) = calibration else {
             return Err(Error::settings(format!(
                 "{} needs calibration data: give --calibrate DATA or --stats FILE, or choose --preset {WITHOUT_DATA}",
                 plan.recipe
             )));
         };
-        let data = self.open(float, &self.a.calibrate, self.a.samples)?;
         println!("calibrate on {}", data.describe());
         let requests = plan.statistics_requests(self.network.graph()).map_err(|e| Error::network(e.to_string()))?;
         let outputs = self.a.validate.is_empty().then_some(&self.outputs);
-        self.network.calibrate(float, &requests, &data, self.a.network.threads(), &self.progress, outputs).map(Some)
+        self.network.calibrate(float, &requests, data, self.a.network.threads(), &self.progress, outputs).map(Some)
     }
 
     fn open(&self, float: &Executable, data: &[String], limit: Option<usize>) -> Result<DataSource> {

@@ -10,6 +10,7 @@ use fewbit::evaluate::{Evaluation, evaluate};
 use fewbit::ir::Graph;
 use fewbit::kept_outputs::KeptOutputs;
 use fewbit::lower::{LowerOptions, lower, save};
+use fewbit::parallel::pool;
 use fewbit::quantize::{Recipe, TargetSet};
 use fewbit::train::{
     Curve, EpochRecord, Event, Learning, Objective, Observer, Quantizers, Rule, Schedule, Settings, Start, Trainable, Trainer,
@@ -236,8 +237,7 @@ fn parse_bytes(text: &str) -> std::result::Result<usize, String> {
 }
 
 pub(crate) fn run(a: &Arguments) -> Result<Outcome> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(a.network.threads()).build();
-    pool.map_err(|e| Error::settings(format!("cannot start threads: {e}")))?.install(|| train(a))
+    pool(a.network.threads())?.install(|| train(a))
 }
 
 fn train(a: &Arguments) -> Result<Outcome> {

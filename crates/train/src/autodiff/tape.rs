@@ -145,26 +145,12 @@ impl Tape {
     /// # Errors
     /// If a seed has not its value's length, or a step fails; the error names the node.
     pub fn backward(&mut self, isa: Isa, program: &Program, parameters: &Parameters, seeds: Vec<(SlotId, Vec<f32>)>) -> Result<Gradients> {
-        self.backward_watching(isa, program, parameters, seeds, &mut |_, _, _| ())
-    }
-
-    /// The same; `watch` is shown every value that is kept for the caller, and its gradient.
-    ///
-    /// # Errors
-    /// As [`backward`](Self::backward).
-    pub(crate) fn backward_watching(
-        &mut self,
-        isa: Isa,
-        program: &Program,
-        parameters: &Parameters,
-        seeds: Vec<(SlotId, Vec<f32>)>,
-        watch: &mut Watch<'_>,
-    ) -> Result<Gradients> {
-        let leaves = self.backward_to_leaves(isa, program, parameters, seeds, watch)?;
+        let leaves = self.backward_to_leaves(isa, program, parameters, seeds, &mut |_, _, _| ())?;
         self.finish_here(isa, program, parameters, leaves)
     }
 
-    /// The same as far as what depends on parameters alone, so that several passes can be added first.
+    /// The same as far as what depends on parameters alone, so that several passes can be added first. `watch` is shown every value that
+    /// is kept for the caller, and its gradient.
     pub(crate) fn backward_to_leaves(
         &mut self,
         isa: Isa,
