@@ -299,7 +299,7 @@ fn says_what_cannot_be_trained() {
         ("net.layers --data input=x.npy y=y.npy --augment mix=0.5 -o o.onnx", "leave `mix` out"),
         ("net.layers --data input=x.npy y=y.npy -o o.keras", "only read"),
         ("net.layers --data input=x.npy y=y.npy --log log.txt -o o.onnx", "a log is .csv, .json or .svg"),
-        ("net.layers --data input=x.npy y=y.npy --qat static_wi4b32_ai8 -o o.onnx", "blocks"),
+        ("net.layers --data input=x.npy y=y.npy --qat static_wi8b32_ai8 -o o.onnx", "have no blocks"),
     ] {
         bench.fails(&format!("train {arguments}"), 1, says);
         assert!(!bench.path("o.onnx").exists(), "{arguments}");

@@ -34,7 +34,7 @@ pub mod target;
 pub use apply::apply;
 pub use calibrate::{Executor, calibrate};
 pub use error::{Error, ErrorKind, Result};
-pub use params::PlanParams;
+pub use params::{LearnedScales, PlanParams};
 pub use plan::QuantPlan;
 pub use recipe::Recipe;
 pub use statistics::Statistics;

@@ -3,17 +3,19 @@
 //! In: a plan, its graph, and the statistics that it asked for. Out: [`PlanParams`]. Nothing is decided here and no
 //! graph is changed.
 //!
-//! Weights are rounded to nearest within ± their largest magnitude. A bias is a 32-bit integer on the scale of input
+//! Weights are rounded to nearest within ± their largest magnitude; those of blocks that meet static activations to the levels of their
+//! block, as 8-bit integers on the scale of their channel. A bias is a 32-bit integer on the scale of input
 //! times weight; where it would not fit, that channel's weight scale is widened (onnxruntime issue 11415: a channel
 //! whose weights are nearly zero has so small a scale that its bias overflows, and accuracy is lost in silence).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fewbit_ir::{Graph, Node, NodeId, Op};
 use fewbit_tensor::{Granularity, Groups, QuantParams, QuantScheme, Rounding, Tensor};
 use rayon::prelude::*;
 
-use crate::algorithm::{Contraction, LayerRows, Moments, Rows, mean_output_error};
+use crate::algorithm::{Block, BlockLevels, Contraction, LayerRows, Levels, Moments, Rows, mean_output_error};
 use crate::observe::ValueStatistics;
 use crate::plan::{Decision, IntegerNode, NodePlan, Numbers, QuantPlan, ScaleGroup, WeightPlan};
 use crate::range::MIN_SCALE;
@@ -39,12 +41,23 @@ pub struct WeightParams {
     pub integers: Tensor,
     /// Their scales.
     pub params: QuantParams,
+    /// What each integer was chosen from, where a node runs in integers and its weights have blocks.
+    pub levels: Option<Arc<[Levels]>>,
     /// The bias, where the node runs in integers.
     pub bias: Option<BiasParams>,
     /// Channels whose scale was widened so that the bias fits.
     pub widened: usize,
     /// Whether the weights were rounded so that they make up for errors ([`PlanParams::compensate`]).
     pub compensated: bool,
+}
+
+/// Scales of one node's weights that were learned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LearnedScales {
+    /// As many as the weights' scheme has; per channel where they have [levels](WeightParams::levels).
+    pub scales: Vec<f32>,
+    /// What each weight is rounded to, where weights have blocks.
+    pub levels: Option<Arc<[Levels]>>,
 }
 
 /// A bias as integers.
@@ -98,7 +111,12 @@ impl PlanParams {
     ///
     /// # Errors
     /// As [`new`](Self::new), or if the groups are not the plan's.
-    pub fn learned(plan: &QuantPlan, graph: &Graph, groups: Vec<QuantParams>, weight_scales: &BTreeMap<NodeId, Vec<f32>>) -> Result<Self> {
+    pub fn learned(
+        plan: &QuantPlan,
+        graph: &Graph,
+        groups: Vec<QuantParams>,
+        weight_scales: &BTreeMap<NodeId, LearnedScales>,
+    ) -> Result<Self> {
         Self::of_groups(plan, graph, None, groups, weight_scales)
     }
 
@@ -120,7 +138,7 @@ impl PlanParams {
         graph: &Graph,
         statistics: Option<&Statistics>,
         groups: Vec<QuantParams>,
-        weight_scales: &BTreeMap<NodeId, Vec<f32>>,
+        weight_scales: &BTreeMap<NodeId, LearnedScales>,
     ) -> Result<Self> {
         if groups.len() != plan.groups.len() {
             return Err(foreign("the number of scale groups differs"));
@@ -146,7 +164,7 @@ impl QuantPlan {
         let by_row = match scheme.granularity {
             Granularity::PerTensor => true,
             Granularity::PerAxis { axis } => layer.row_axis() == axis,
-            Granularity::PerBlock { .. } => false,
+            Granularity::PerBlock { axis, .. } => layer.row_axis() != axis,
         };
         (by_row && weight.input == 1).then_some(layer)
     }
@@ -175,7 +193,7 @@ struct Source<'a> {
     groups: &'a [QuantParams],
     node: &'a NodePlan,
     /// The scales of its weights, if they were learned.
-    scales: Option<&'a Vec<f32>>,
+    scales: Option<&'a LearnedScales>,
 }
 
 impl Source<'_> {
@@ -188,13 +206,22 @@ impl Source<'_> {
         let Some((weight, scheme)) = weight.and_then(|w| Some((w, w.scheme?))) else { return Ok(None) };
         let node = self.graph.node(self.node.id);
         let tensor = self.graph.constant_input(node, weight.input).ok_or_else(|| foreign("its weight is no constant"))?;
-        let mut scales = match self.scales {
-            Some(learned) => learned.iter().map(|s| f64::from(*s)).collect(),
-            None => scales_of(tensor, scheme)?,
+        let blocks = if integer { Blocks::of(scheme, tensor.shape())? } else { None };
+        let (mut scales, levels): (Vec<f64>, _) = match (self.scales, &blocks) {
+            (Some(learned), _) => (learned.scales.iter().map(|s| f64::from(*s)).collect(), learned.levels.clone()),
+            (None, Some(blocks)) => blocks.best(tensor).map(|(scales, levels)| (scales, Some(levels.into())))?,
+            (None, None) => (scales_of(tensor, scheme)?, None),
         };
         if !integer {
             let params = symmetric(scheme, scales)?;
-            return Ok(Some(WeightParams { integers: packed(tensor, &params)?, params, bias: None, widened: 0, compensated: false }));
+            return Ok(Some(WeightParams {
+                integers: packed(tensor, &params)?,
+                params,
+                levels: None,
+                bias: None,
+                widened: 0,
+                compensated: false,
+            }));
         }
         let x = node.input(0).and_then(|v| self.plan.group_of(v)).ok_or_else(|| foreign("its input has no scale"))?;
         let x_scale = f64::from(self.groups[x].scales()[0]);
@@ -204,12 +231,16 @@ impl Source<'_> {
             Some(bias) => widen(&mut scales, bias, x_scale),
             None => 0,
         };
-        let params = symmetric(scheme, scales)?;
         // Integer kernels take 8 bits: narrower weights are bytes of a narrower range.
-        let integers = params.quantize(tensor, Rounding::HalfToEven)?;
+        let params = symmetric(blocks.as_ref().map_or(scheme, |b| b.expanded), scales)?;
+        let integers = match (&blocks, &levels) {
+            (Some(blocks), Some(levels)) => blocks.quantize(tensor, &params, levels)?,
+            (Some(_), None) => return Err(foreign("there are no levels for its blocks")),
+            (None, _) => params.quantize(tensor, Rounding::HalfToEven)?,
+        };
         let bias = self.corrected(weight, bias, tensor, &integers, &params, channels)?;
         let bias = bias.map(|b| bias_params(&b, x_scale as f32, &params)).transpose()?;
-        Ok(Some(WeightParams { integers, params, bias, widened, compensated: false }))
+        Ok(Some(WeightParams { integers, params, levels, bias, widened, compensated: false }))
     }
 
     /// Weights that make up for errors, from the moments of what they meet.
@@ -239,33 +270,52 @@ impl Source<'_> {
             .collect();
         let groups = groups.into_iter().collect::<Result<Vec<_>>>()?;
         let (min, max) = scheme.range();
-        let mut scales: Vec<f64> = match scheme.granularity {
-            Granularity::PerTensor => vec![Rows::common_scale(&groups, [min, max])],
+        let blocks = Blocks::of(scheme, tensor.shape())?;
+        let mut levels = vec![Levels::plain([min, max])];
+        let mut scales: Vec<f64> = match (scheme.granularity, &blocks) {
+            (Granularity::PerTensor, _) => vec![Rows::common_scale(&groups, [min, max])],
+            (_, Some(blocks)) => {
+                let block_of = blocks.size.map_or_else(|| vec![0; layer.columns], |size| layer.blocks(size));
+                let found = groups.par_iter().map(|g| g.block_scales(blocks.choice, &block_of));
+                let (scales, all): (Vec<_>, Vec<_>) = found.unzip();
+                levels = all.concat();
+                scales.concat()
+            }
             _ => groups.iter().flat_map(|g| g.scales([min, max])).collect(),
         };
         scales.iter_mut().for_each(|s| *s = s.max(MIN_SCALE));
         let x = node.input(0).and_then(|v| self.plan.group_of(v)).ok_or_else(|| foreign("its input has no scale"))?;
         let x_scale = f64::from(self.groups[x].scales()[0]);
         let widened = bias.as_ref().map_or(0, |bias| widen(&mut scales, bias, x_scale));
-        let params = symmetric(scheme, scales)?;
+        let params = symmetric(blocks.as_ref().map_or(scheme, |b| b.expanded), scales)?;
         // What the scales are once they are 32-bit floats.
         let scale = |row: usize| f64::from(params.scales()[if params.scales().len() == 1 { 0 } else { row }]);
         let mut integers = vec![0_i64; values.len()];
         let mut shift = Vec::with_capacity(channels);
         for (group, rows) in groups.iter().enumerate() {
             let first = group * layer.rows;
-            let rounded = rows.round(&(0..layer.rows).map(|row| scale(first + row)).collect::<Vec<_>>(), [min, max]);
+            let scales: Vec<f64> = (0..layer.rows).map(|row| scale(first + row)).collect();
+            let levels = if levels.len() == 1 { &levels[..] } else { &levels[first * layer.columns..][..layer.rows * layer.columns] };
+            let rounded = rows.round(&scales, levels);
             for (i, q) in rounded.integers.into_iter().enumerate() {
                 integers[layer.place(first + i / layer.columns, i % layer.columns)] = i64::from(q);
             }
             shift.extend(rounded.shift);
         }
         let integers = Tensor::from_integers(scheme.storage(), tensor.shape(), &integers)?;
+        // Of rows and columns so far; of elements from now on.
+        let levels = blocks.is_some().then(|| {
+            let mut placed = levels.clone();
+            for (i, levels) in levels.iter().enumerate() {
+                placed[layer.place(i / layer.columns, i % layer.columns)] = *levels;
+            }
+            placed.into()
+        });
         let bias = takes_shift.then(|| {
             let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
             bias_params(&bias.iter().zip(&shift).map(|(b, s)| b + s).collect::<Vec<_>>(), x_scale as f32, &params)
         });
-        Ok(WeightParams { integers, params, bias: bias.transpose()?, widened, compensated: true })
+        Ok(WeightParams { integers, params, levels, bias: bias.transpose()?, widened, compensated: true })
     }
 
     /// The float bias, one number per output channel; `None` if there is none or it has another form.
@@ -303,8 +353,71 @@ impl Source<'_> {
     }
 }
 
+/// Integer weights in blocks whose scales are whole multiples of their channel's.
+struct Blocks {
+    by_block: Groups,
+    by_channel: Groups,
+    /// Elements of a block; `None` where a channel is one.
+    size: Option<usize>,
+    choice: BlockLevels,
+    /// How integers times multiples are quantized: with 8 bits, per channel.
+    expanded: QuantScheme,
+}
+
+impl Blocks {
+    /// `None` where weights have no levels of their own.
+    fn of(scheme: QuantScheme, shape: &[usize]) -> Result<Option<Self>> {
+        let (channels, size) = match scheme.granularity {
+            _ if scheme.symmetric => return Ok(None),
+            Granularity::PerTensor => return Ok(None),
+            Granularity::PerAxis { .. } => (scheme.granularity, None),
+            Granularity::PerBlock { axis, size } => (Granularity::PerAxis { axis: usize::from(axis == 0) }, Some(size)),
+        };
+        let choice = BlockLevels::new(scheme.bits).ok_or_else(|| foreign("weights of so many bits have no blocks"))?;
+        let expanded = QuantScheme::weight(8, channels);
+        let (by_block, by_channel) = (Groups::new(scheme.granularity, shape)?, Groups::new(channels, shape)?);
+        Ok(Some(Self { by_block, by_channel, size, choice, expanded }))
+    }
+
+    /// A scale per channel, and for each weight the levels of its block.
+    fn best(&self, tensor: &Tensor) -> Result<(Vec<f64>, Vec<Levels>)> {
+        // The channel of each block, and its place among the blocks of that channel.
+        let mut places: Vec<Option<[usize; 2]>> = vec![None; self.by_block.count()];
+        let mut channels: Vec<Vec<Block>> = vec![Vec::new(); self.by_channel.count()];
+        let values = tensor.to_f32();
+        for (k, ((&w, block), channel)) in values.iter().zip(self.by_block.indices()).zip(self.by_channel.indices()).enumerate() {
+            if !w.is_finite() {
+                return Err(infinite_weight(k, w));
+            }
+            let [channel, place] = *places[block].get_or_insert_with(|| {
+                channels[channel].push(Block::default());
+                [channel, channels[channel].len() - 1]
+            });
+            channels[channel][place].weights.push(f64::from(w));
+            channels[channel][place].energy.push(1.0);
+        }
+        let (scales, levels): (Vec<f64>, Vec<Vec<Levels>>) = channels.par_iter().map(|blocks| self.choice.best(blocks)).unzip();
+        let of = |block: usize| places[block].and_then(|[channel, place]| levels[channel].get(place).copied());
+        let levels = self.by_block.indices().take(values.len()).filter_map(of).collect();
+        Ok((scales.into_iter().map(|s| s.max(MIN_SCALE)).collect(), levels))
+    }
+
+    /// Weights as the nearest of their levels.
+    fn quantize(&self, tensor: &Tensor, params: &QuantParams, levels: &[Levels]) -> Result<Tensor> {
+        let nearest = |((w, levels), channel): ((&f32, &Levels), usize)| {
+            i64::from(levels.nearest(f64::from(*w) / f64::from(params.scales()[channel])))
+        };
+        let integers: Vec<i64> = tensor.to_f32().iter().zip(levels).zip(self.by_channel.indices()).map(nearest).collect();
+        Ok(Tensor::from_integers(self.expanded.storage(), tensor.shape(), &integers)?)
+    }
+}
+
 fn foreign(what: &str) -> Error {
     Error::new(ErrorKind::Plan, format!("{what}: the plan is of another graph"))
+}
+
+fn infinite_weight(element: usize, w: f32) -> Error {
+    Error::new(ErrorKind::NotFinite, format!("element {element} of its weight is {w}"))
 }
 
 /// Scales by the largest magnitude. A group of zeros gets the largest scale of the others, since any stores zeros.
@@ -313,7 +426,7 @@ fn scales_of(tensor: &Tensor, scheme: QuantScheme) -> Result<Vec<f64>> {
     let mut largest = vec![0.0_f64; groups.count()];
     for (k, (&w, group)) in tensor.to_f32().iter().zip(groups.indices()).enumerate() {
         if !w.is_finite() {
-            return Err(Error::new(ErrorKind::NotFinite, format!("element {k} of its weight is {w}")));
+            return Err(infinite_weight(k, w));
         }
         let reach = &mut largest[group];
         *reach = reach.max(f64::from(w.abs()));

@@ -160,6 +160,44 @@ fn every_preset_answers_as_the_float_network_does() {
 }
 
 #[test]
+fn blocks_of_weights_are_integers_of_8_bits_on_the_scale_of_their_channel() {
+    const LONG: &str = r#"
+input x: f32[2,40]
+const f: f32[40,40] = random 4
+const w: f32[40,12] = random 1
+const b: f32[12] = random 2
+const l: f32[12,3] = random 3
+a: f32[2,40] = MatMul {} (x, f)
+h: f32[2,12] = Gemm {"alpha":1.0,"beta":1.0,"trans_a":false,"trans_b":false} (a, w, b)
+y: f32[2,3] = MatMul {} (h, l)
+output y
+"#;
+    let mut graph: Graph = LONG.parse().unwrap();
+    // Half of the rows that are summed over are a tenth of the others.
+    let w = graph.find_value("w").unwrap();
+    let scaled: Vec<f32> =
+        graph.constant(w).unwrap().to_f32().iter().enumerate().map(|(k, w)| if k / 12 < 16 { *w } else { w / 10.0 }).collect();
+    graph.make_constant(w, Tensor::from_vec([40, 12], scaled.clone()).unwrap());
+    let error = |recipe: &str| -> f32 {
+        let (quantized, params) = quantize(&graph, recipe);
+        assert!(sqnr(&graph, &quantized) > 10.0, "{recipe}: {}", sqnr(&graph, &quantized));
+        let weights = params.weights.values().find(|w| w.integers.shape() == [40, 12]).unwrap();
+        assert_eq!((weights.params.scales().len(), weights.integers.dtype().name()), (12, "i8"), "{recipe}");
+        assert_eq!(weights.levels.is_some(), recipe.contains('b'), "{recipe}");
+        let levels: Vec<_> = weights.levels.iter().flat_map(|l| l.iter().copied()).collect();
+        for (k, (q, levels)) in weights.integers.to_i64_vec().into_iter().zip(&levels).enumerate() {
+            let [min, max] = levels.ends().map(i64::from);
+            assert!((min..=max).contains(&q) && q % i64::from(levels.multiple) == 0, "{k}: {q} of {levels:?}");
+            assert_eq!(*levels, weights.levels.as_ref().unwrap()[k / 12 / 16 * 16 * 12 + k % 12], "{k}: a block shares levels");
+        }
+        let real = weights.params.dequantize(&weights.integers).unwrap();
+        real.to_f32().iter().zip(&scaled).map(|(a, b)| (a - b).powi(2)).sum()
+    };
+    let (rows, blocks) = (error("static_wi4_ai8"), error("static_wi4b16_ai8"));
+    assert!(blocks < rows / 2.0, "{blocks} beside {rows}");
+}
+
+#[test]
 fn float_readers_of_a_float_value_keep_the_float() {
     let graph: Graph = RESIDUAL.parse().unwrap();
     let (quantized, _) = quantize(&graph, "static_wi8_ai8");

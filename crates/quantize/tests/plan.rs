@@ -181,7 +181,7 @@ fn presets_without_activations_quantize_weights_alone() {
     for (name, says) in [
         ("dynamic_wi8", "float, its 16 weights are too few to be worth it"),
         ("weight_only_wi8", "weights only, weight i8 symmetric per axis 1"),
-        ("weight_only_wi4b32", "weights only, weight i4 symmetric per block of 32 along axis 0"),
+        ("weight_only_wi4b32", "weights only, weight i4 symmetric per axis 1"),
         ("float16", "half precision, weight f16"),
     ] {
         let (graph, plan) = plan(TAKEN_APART, &preset(name), "portable");
@@ -189,6 +189,38 @@ fn presets_without_activations_quantize_weights_alone() {
         assert!(text.starts_with(&format!("MatMul a: {says}\nReduceMean mean: float, it has no weights\n")), "{text}");
         assert!(!plan.needs_calibration() && plan.groups.is_empty());
         assert!(plan.statistics_requests(&graph).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn blocks_have_levels_of_their_own_where_rows_are_longer_than_they_are() {
+    const FOUR: &str = r#"
+input x: f32[1,64,4,4]
+const h: f32[64,64,1,1] = random 4
+const w: f32[8,64,1,1] = random 1
+const d: f32[8,1,3,3] = random 2
+const v: f32[4,8,1,1] = random 3
+head: f32[1,64,4,4] = Conv {"window":{"strides":[1,1],"dilations":[1,1]},"groups":1} (x, h)
+a: f32[1,8,4,4] = Conv {"window":{"strides":[1,1],"dilations":[1,1]},"groups":1} (head, w)
+b: f32[1,8,2,2] = Conv {"window":{"strides":[1,1],"dilations":[1,1]},"groups":8} (a, d)
+c: f32[1,4,2,2] = Conv {"window":{"strides":[1,1],"dilations":[1,1]},"groups":1} (b, v)
+output c
+"#;
+    for (name, head, a, b) in [
+        ("static_wi4b32_ai8", "i8 symmetric per axis 0", "i4 asymmetric per block of 32 along axis 1", "i4 asymmetric per axis 0"),
+        (
+            "weight_only_wi4b32",
+            "i4 symmetric per block of 32 along axis 1",
+            "i4 symmetric per block of 32 along axis 1",
+            "i4 symmetric per axis 0",
+        ),
+    ] {
+        let (graph, plan) = plan(FOUR, &preset(name), "portable");
+        let text = plan.text(&graph);
+        for (node, weight) in [("head", head), ("a", a), ("b", b)] {
+            let line = text.lines().find(|l| l.starts_with(&format!("Conv {node}:"))).unwrap();
+            assert!(line.contains(&format!("weight {weight}")), "{name}: {line}");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fewbit_ir::{Graph, NodeId, Op, ValueId};
 use fewbit_quantize::plan::{Decision, Numbers, ScaleGroup, WeightPlan};
-use fewbit_quantize::{PlanParams, QuantPlan};
+use fewbit_quantize::{LearnedScales, PlanParams, QuantPlan};
 use fewbit_tensor::{Granularity, QuantParams, QuantScheme};
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,7 @@ impl Quantization {
     /// ([`PlanParams::compensate`]) are what training begins with.
     ///
     /// # Errors
-    /// If the plan is of another graph, or quantizes weights by blocks.
+    /// If the plan is of another graph, or weights in blocks have no levels to keep to or no learned scales.
     pub fn new(network: &mut Network, plan: &QuantPlan, numbers: &PlanParams, weights: Learning, activations: Learning) -> Result<Self> {
         let (folded, foldable) = (network.folded_graph()?, network.foldable());
         let mut groups = Vec::with_capacity(plan.groups.len());
@@ -95,12 +95,16 @@ impl Quantization {
         let mut of_weights = BTreeMap::new();
         for (id, weight) in planned_weights(plan) {
             let Some(scheme) = weight.scheme else { continue };
-            if matches!(scheme.granularity, Granularity::PerBlock { .. }) {
-                return Err(Error::unsupported("weights quantized by blocks are not trained: choose scales per channel"));
-            }
             let node = folded.node(id);
             let tensor = folded.constant_input(node, weight.input).ok_or_else(|| Error::graph("the plan is of another graph"))?;
             let known = numbers.weights.get(&id).ok_or_else(|| Error::graph("the plan's numbers are of another plan"))?;
+            if matches!(scheme.granularity, Granularity::PerBlock { .. }) && (known.levels.is_none() || weights == Learning::LastValue) {
+                return Err(Error::unsupported(
+                    "weights in blocks are trained where they meet static activations, and with learned scales",
+                ));
+            }
+            // The scheme of what is stored: integers of blocks are on the scales of their channels.
+            let scheme = *known.params.scheme();
             let axis = axis(&scheme);
             let mut scales = known.params.scales().to_vec();
             // Biases that make up for the mean error of rounding are a better beginning than the float ones; they belong to the plan's
@@ -117,6 +121,7 @@ impl Quantization {
             let zeros = vec![0; scales.len()];
             let name = node.input(weight.input).map_or_else(String::new, |v| folded.value(v).name.clone());
             let quantizer = quantizer(&mut network.parameters, &name, &scheme, &scales, &zeros, [weights.by_gradient(), false], false);
+            let quantizer = FakeQuantizer { levels: known.levels.clone(), ..quantizer };
             if known.compensated {
                 let bound = network.parameter_of(id, weight.input).filter(|_| !foldable.contains_key(&id));
                 let bound = bound
@@ -180,11 +185,14 @@ impl Quantization {
             simulated.beside.insert((*id, weight.input), weight.quantizer.clone());
         }
         for (id, node) in &integers {
-            let Some((holder, input)) = node.weight.as_ref().and_then(|w| w.bias) else { continue };
             let x = graph.node(*id).input(0).and_then(|v| self.plan.group_of(v));
             let (Some(x), Some(weight)) = (x, self.of_weights.get(id)) else { continue };
-            if network.parameter_of(holder, input).is_some() && !simulated.folded.contains_key(id) {
-                let bias = BiasSimulation { input: self.groups[x].log_scale, weight: weight.quantizer.log_scale };
+            let bias = BiasSimulation { input: self.groups[x].log_scale, weight: weight.quantizer.log_scale };
+            if let Some(norm) = simulated.folded.get(id) {
+                simulated.folded_biases.insert(*norm, (*id, bias));
+            } else if let Some((holder, input)) = node.weight.as_ref().and_then(|w| w.bias)
+                && network.parameter_of(holder, input).is_some()
+            {
                 simulated.biases.insert((holder, input), bias);
             }
         }
@@ -299,8 +307,11 @@ impl Quantization {
                 Ok(QuantParams::per_tensor(group.scheme, scale, zero.clamp(quantizer.min, quantizer.max))?)
             })
             .collect::<Result<Vec<_>>>()?;
-        let scales = |w: &WeightQuantizer| parameters.get(w.quantizer.log_scale).values.iter().map(|s| s.exp()).collect::<Vec<f32>>();
-        let weights = self.of_weights.iter().map(|(id, w)| (*id, scales(w))).collect();
+        let learned = |w: &WeightQuantizer| LearnedScales {
+            scales: parameters.get(w.quantizer.log_scale).values.iter().map(|s| s.exp()).collect(),
+            levels: w.quantizer.levels.clone(),
+        };
+        let weights = self.of_weights.iter().map(|(id, w)| (*id, learned(w))).collect();
         let numbers = PlanParams::learned(&self.plan, folded, groups, &weights)?;
         Ok(fewbit_quantize::apply(folded, &self.plan, &numbers)?)
     }
@@ -321,7 +332,7 @@ fn quantizer(
     };
     let log_scale = add("scale", Role::LogScale, scales.iter().map(|s| s.ln()).collect(), trained);
     let zero_point = add("zero point", Role::ZeroPoint, zero_points.iter().map(|z| *z as f32).collect(), moves_zero);
-    FakeQuantizer { log_scale, zero_point, min, max, axis: axis(scheme), limits_only }
+    FakeQuantizer { log_scale, zero_point, min, max, axis: axis(scheme), limits_only, levels: None }
 }
 
 fn axis(scheme: &QuantScheme) -> Option<usize> {

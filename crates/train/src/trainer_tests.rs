@@ -32,7 +32,7 @@ impl Examples for Quarters {
     }
 }
 
-const LAYERS: &str = "input 1x8x8\nconv 8 3x3 stride 2\nbatch-norm\nrelu\ndepthwise 3x3\nbatch-norm\nrelu6\nconv 12 1x1\nbatch-norm\nrelu\n\
+const LAYERS: &str = "input 1x8x8\nconv 24 3x3 stride 2\nbatch-norm\nrelu\ndepthwise 3x3\nbatch-norm\nrelu6\nconv 12 1x1\nbatch-norm\nrelu\n\
                       global-average-pool\ndense 4\n";
 
 fn network(keep_batch_norm: bool) -> Network {
@@ -110,6 +110,7 @@ fn every_quantizer_keeps_a_network_right() {
         (Learning::Lsq, Learning::LsqPlus, "static_wi4_ai8"),
         (Learning::Lsq, Learning::Pact, "static_wi3_ai8"),
         (Learning::Lsq, Learning::Lsq, "static_wi2_ai8"),
+        (Learning::Lsq, Learning::Lsq, "static_wi3b16_ai8"),
     ] {
         let network = quantized(float.clone(), weights, activations, preset);
         let settings = Settings { freeze_statistics: 0.5, freeze_ranges: 0.7, quantize_from: 0.1, ..settings(20) };
@@ -133,7 +134,14 @@ fn every_quantizer_keeps_a_network_right() {
 
 #[test]
 fn the_forward_pass_is_what_the_integer_network_computes() {
-    let network = quantized(trained(), Learning::LastValue, Learning::Lsq, "static_wi8_ai8");
+    for (weights, preset) in
+        [(Learning::LastValue, "static_wi8_ai8"), (Learning::Lsq, "static_wi4_ai8"), (Learning::Lsq, "static_wi4b16_ai8")]
+    {
+        forward_is_what_integers_compute(quantized(trained(), weights, Learning::Lsq, preset));
+    }
+}
+
+fn forward_is_what_integers_compute(network: Network) {
     let frozen = Settings { batch_statistics: false, ..settings(1) };
     let mut trainer = Trainer::new(network, frozen, None).unwrap();
     trainer.run(&Quarters, &mut Until(99)).unwrap();

@@ -81,13 +81,13 @@ struct QuantizationFlags {
     /// Runtimes that the network is for: portable (all of them), ort-cpu, litert or fewbit
     #[arg(long, default_value = "portable")]
     target: String,
-    /// Gives channels that share a scale similar ranges before training [default: when distilling]
+    /// Gives channels that share a scale similar ranges before training [default: when distilling to 8 bits]
     #[arg(long)]
     equalize: Option<bool>,
     /// Begins with weights that make up for each other's rounding (GPTQ) [default: when distilling to fewer than 8 bits]
     #[arg(long)]
     compensate: Option<bool>,
-    /// Begins with ranges of activations that cost the answers least, of which gradients tell [default: when distilling to 8 bits]
+    /// Begins with ranges of activations that cost the answers least, of which gradients tell [default: when distilling]
     #[arg(long)]
     tune_ranges: Option<bool>,
     /// How scales of weights are found [default: last-value at 8 bits, lsq below]
@@ -137,7 +137,8 @@ struct OptimizationFlags {
     /// Rule by which parameters follow gradients
     #[arg(long, value_enum, default_value_t = RuleFlag::Adamw)]
     optimizer: RuleFlag,
-    /// Learning rate [default: 0.001; 0.0001 when quantizing; 0.00005 when distilling to 8-bit weights, 0.002 to fewer bits]
+    /// Learning rate [default: 0.001; 0.0001 when quantizing; 0.00005 when distilling to 8-bit weights, 0.0005 to fewer
+    /// bits that are compensated, else 0.002]
     #[arg(long)]
     rate: Option<f32>,
     /// How the learning rate falls
@@ -170,7 +171,7 @@ struct OptimizationFlags {
     /// Weight of the answers' numbers in a distillation
     #[arg(long, default_value_t = 1.0)]
     answers: f32,
-    /// Weight of the blocks' outputs in a distillation [default: 0 to 8-bit weights, else 1]
+    /// Weight of the blocks' outputs in a distillation [default: 0 to 8-bit weights and compensated ones, else 1]
     #[arg(long)]
     features: Option<f32>,
     /// Label smoothing
@@ -269,7 +270,8 @@ fn train(a: &Arguments) -> Result<Outcome> {
     let calibration = open(&a.data, Some(a.samples.unwrap_or(CALIBRATION_SAMPLES).min(CALIBRATION_SAMPLES)))?;
     let fail = |e: fewbit::quantize::Error| Error::settings(e.to_string());
     let recipe = qat.map(Recipe::preset).transpose().map_err(fail)?;
-    if let Some(recipe) = recipe.as_ref().filter(|_| a.quantization.equalize.unwrap_or(distill)) {
+    let roomy = |recipe: &Recipe| recipe.base.weight().is_some_and(|w| w.bits >= ROOMY_BITS);
+    if let Some(recipe) = recipe.as_ref().filter(|recipe| a.quantization.equalize.unwrap_or(distill && roomy(recipe))) {
         start.equalize(recipe, &calibration, a.network.threads(), &Stderr::new())?;
     }
     let mut network = start.network(&chosen)?;
@@ -330,7 +332,7 @@ fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Reci
         targets: &targets,
         weights,
         activations,
-        tune_ranges: a.quantization.tune_ranges.unwrap_or(distill && bits >= ROOMY_BITS),
+        tune_ranges: a.quantization.tune_ranges.unwrap_or(distill),
         compensate: a.quantization.compensate.unwrap_or(distill && bits < ROOMY_BITS),
         calibration: Some(calibration),
         threads: a.network.threads(),
@@ -347,6 +349,8 @@ fn quantize(a: &Arguments, start: &Start, network: &mut Trainable, recipe: &Reci
 fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u8>) -> Settings {
     let o = &a.optimization;
     let distills_to_8_bits = distill && weight_bits.is_some_and(|bits| bits >= ROOMY_BITS);
+    // What makes up for its errors is near the best already.
+    let begins_near = distills_to_8_bits || distill && a.quantization.compensate.unwrap_or(true);
     Settings {
         epochs: o.epochs.unwrap_or(EPOCHS),
         batch: o.batch.unwrap_or(if distill { 16 } else { 32 }),
@@ -358,6 +362,7 @@ fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u
         schedule: Schedule {
             rate: o.rate.unwrap_or(match weight_bits {
                 Some(_) if distills_to_8_bits => 5e-5,
+                Some(_) if begins_near => 5e-4,
                 Some(_) if distill => 2e-3,
                 Some(_) if !untrained => 1e-4,
                 _ => 1e-3,
@@ -375,7 +380,7 @@ fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u
         clip: o.clip,
         objective: if distill {
             // What blocks hand on has outliers that the answers ignore; only where much is lost does it help to keep near it.
-            let features = o.features.unwrap_or(if distills_to_8_bits { 0.0 } else { 1.0 });
+            let features = o.features.unwrap_or(if begins_near { 0.0 } else { 1.0 });
             Objective::Distill { temperature: o.temperature, answers: o.answers, features }
         } else {
             Objective::Labels { smoothing: o.smoothing }

@@ -35,6 +35,7 @@
 
 use fewbit_kernels::transposed_product;
 
+use super::scales::{Block, BlockLevels, Levels, best_scale};
 use crate::{Error, ErrorKind, Result};
 
 /// What is added to the diagonal before weights are rounded, as a fraction of the mean energy of a column.
@@ -43,9 +44,6 @@ const DAMPING: f64 = 0.3;
 const RIDGE: f64 = 100.0;
 /// At least so much is added, as a fraction of the largest energy.
 const LEAST_ENERGY: f64 = 1e-9;
-/// Fractions of the largest magnitude that are tried as the reach of a scale, from [`LEAST_REACH`] to 1.
-const REACHES: usize = 40;
-const LEAST_REACH: f64 = 0.5;
 
 /// Second moments of the windows that a group of weights meets, in the float network and in the quantized one.
 #[derive(Clone, Debug, PartialEq)]
@@ -214,32 +212,49 @@ impl Rows {
     }
 
     /// The scale of each row at which rounding within the limits costs least.
-    pub fn scales(&self, [min, max]: [i32; 2]) -> Vec<f64> {
-        self.fitted.chunks_exact(self.columns).map(|row| best_scale(&[(row, &self.energy)], [min, max])).collect()
+    pub fn scales(&self, limits: [i32; 2]) -> Vec<f64> {
+        self.fitted.chunks_exact(self.columns).map(|row| best_scale(&[(row, &self.energy[..])], limits)).collect()
+    }
+
+    /// The scale of each row, and the levels of each of its columns, at which rounding costs least: columns of a block share levels.
+    pub(crate) fn block_scales(&self, choice: BlockLevels, block_of: &[usize]) -> (Vec<f64>, Vec<Levels>) {
+        let blocks = block_of.iter().max().map_or(0, |last| last + 1);
+        let (mut scales, mut all) = (Vec::new(), Vec::with_capacity(self.fitted.len()));
+        for row in self.fitted.chunks_exact(self.columns) {
+            let mut of_blocks = vec![Block::default(); blocks];
+            for ((w, e), block) in row.iter().zip(&self.energy).zip(block_of) {
+                of_blocks[*block].weights.push(*w);
+                of_blocks[*block].energy.push(*e);
+            }
+            let (scale, levels) = choice.best(&of_blocks);
+            scales.push(scale);
+            all.extend(block_of.iter().map(|block| levels[*block]));
+        }
+        (scales, all)
     }
 
     /// The one scale of several groups of rows.
     pub fn common_scale(groups: &[Self], limits: [i32; 2]) -> f64 {
-        let rows: Vec<(&[f64], &Vec<f64>)> =
-            groups.iter().flat_map(|g| g.fitted.chunks_exact(g.columns).map(move |row| (row, &g.energy))).collect();
+        let rows: Vec<(&[f64], &[f64])> =
+            groups.iter().flat_map(|g| g.fitted.chunks_exact(g.columns).map(move |row| (row, &g.energy[..]))).collect();
         best_scale(&rows, limits)
     }
 
-    /// Rounds with a scale for each row.
-    pub fn round(&self, scales: &[f64], [min, max]: [i32; 2]) -> RoundedRows {
+    /// Rounds with a scale for each row, to levels that are the same for all weights or, `[rows, columns]`, of each.
+    pub fn round(&self, scales: &[f64], levels: &[Levels]) -> RoundedRows {
         let columns = self.columns;
         let mut rounded = RoundedRows { integers: Vec::with_capacity(self.fitted.len()), shift: Vec::with_capacity(scales.len()) };
         let rows = self.weights.chunks_exact(columns).zip(self.fitted.chunks_exact(columns));
-        for ((weights, fitted), scale) in rows.zip(scales) {
+        for (row, ((weights, fitted), scale)) in rows.zip(scales).enumerate() {
+            let levels = |column: usize| levels[if levels.len() == 1 { 0 } else { row * columns + column }];
             let mut integers = vec![0; columns];
             // What the columns that are rounded already ask of the others: `Σ R[i][j] · (w[j] − q[j])`.
             let mut asked = vec![0.0; columns];
             for (at, &column) in self.order.iter().enumerate().rev() {
                 let diagonal = self.factor[at * columns + at];
                 let wanted = fitted[column] + asked[at] / diagonal;
-                let q = (wanted / scale).round_ties_even().clamp(f64::from(min), f64::from(max));
-                integers[column] = q as i32;
-                let error = fitted[column] - q * scale;
+                integers[column] = levels(column).nearest(wanted / scale);
+                let error = fitted[column] - f64::from(integers[column]) * scale;
                 // Column `at` of the factor, stored as row `at` of its transpose below the diagonal.
                 asked[..at].iter_mut().zip(&self.factor[at * columns..]).for_each(|(a, r)| *a += r * error);
             }
@@ -251,21 +266,6 @@ impl Rows {
         }
         rounded
     }
-}
-
-fn best_scale(rows: &[(&[f64], &Vec<f64>)], [min, max]: [i32; 2]) -> f64 {
-    let (min, max) = (f64::from(min), f64::from(max));
-    let largest = rows.iter().flat_map(|(row, _)| row.iter()).fold(0.0, |m: f64, w| m.max(w.abs()));
-    let full = if largest > 0.0 { largest } else { 1.0 } / max;
-    let cost = |scale: f64| -> f64 {
-        let of_row = |(row, energy): &(&[f64], &Vec<f64>)| -> f64 {
-            row.iter().zip(*energy).map(|(w, e)| e * (w - (w / scale).round_ties_even().clamp(min, max) * scale).powi(2)).sum()
-        };
-        rows.iter().map(of_row).sum()
-    };
-    let tried = (0..REACHES).map(|i| full * (1.0 - (1.0 - LEAST_REACH) * i as f64 / (REACHES - 1) as f64));
-    let best = tried.map(|scale| (cost(scale), scale)).fold((f64::INFINITY, full), |best, next| if next.0 < best.0 { next } else { best });
-    best.1
 }
 
 /// From a symmetric matrix to `R` with `Rᵀ·R` equal to it: `R` above the diagonal and on it, `Rᵀ` below.
@@ -362,7 +362,7 @@ mod tests {
                 moments.add(&part(100..6000)).unwrap();
                 let rows = Rows::fit(weights.clone(), moments, has_bias).unwrap();
                 let scales = rows.scales(limits);
-                let rounded = rows.round(&scales, limits);
+                let rounded = rows.round(&scales, &[Levels::plain(limits)]);
                 assert!(rounded.integers.iter().all(|q| (limits[0]..=limits[1]).contains(q)));
                 assert!(has_bias || rounded.shift.iter().all(|s| *s == 0.0));
                 let values: Vec<f64> = rounded.integers.iter().enumerate().map(|(i, q)| f64::from(*q) * scales[i / COLUMNS]).collect();
@@ -377,7 +377,7 @@ mod tests {
         let [real, _] = windows(50, 3);
         let weights = vec![0.5, -0.25, 1.75, 0.0, 0.0, 0.0];
         let rows = Rows::fit(weights.clone(), Moments::of(3, real.clone(), real, &[1.0; 50]).unwrap(), true).unwrap();
-        let rounded = rows.round(&[0.25, 1.0], [-7, 7]);
+        let rounded = rows.round(&[0.25, 1.0], &[Levels::plain([-7, 7])]);
         assert_eq!(rounded.integers, [2, -1, 7, 0, 0, 0]);
         assert!(rounded.shift.iter().all(|s| s.abs() < 1e-6));
         assert!(rows.scales([-7, 7]).iter().all(|s| *s > 0.0), "a row of zeros has a scale");
@@ -389,7 +389,7 @@ mod tests {
     fn columns_that_meet_nothing_do_no_harm() {
         let zeros = vec![0.0; 40];
         let rows = Rows::fit(vec![1.0, -0.5, 0.25, 0.0], Moments::of(4, zeros.clone(), zeros, &[1.0; 10]).unwrap(), true).unwrap();
-        assert_eq!(rows.round(&[0.25], [-7, 7]).integers, [4, -2, 1, 0]);
+        assert_eq!(rows.round(&[0.25], &[Levels::plain([-7, 7])]).integers, [4, -2, 1, 0]);
     }
 
     #[test]

@@ -6,8 +6,11 @@
 
 mod bias_correction;
 mod gptq;
+mod scales;
 mod windows;
 
 pub use bias_correction::{Contraction, mean_output_error};
 pub use gptq::{Moments, Rows};
+pub use scales::Levels;
+pub(crate) use scales::{Block, BlockLevels, has_block_levels};
 pub use windows::LayerRows;

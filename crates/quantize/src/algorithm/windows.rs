@@ -71,6 +71,12 @@ impl<'a> LayerRows<'a> {
         }
     }
 
+    /// The block of each column of a row, where blocks are runs of `size` of the channels that are summed over, for each tap.
+    pub fn blocks(&self, size: usize) -> Vec<usize> {
+        let inputs = if self.conv.is_some() { self.shape[1] } else { self.columns };
+        (0..self.columns).map(|column| column / inputs * inputs.div_ceil(size) + column % inputs / size).collect()
+    }
+
     /// Moments of one sample, by group. `real` and `seen` are the layer's input of that shape, `attention` how much each position of its
     /// output counts.
     ///

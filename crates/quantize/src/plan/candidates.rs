@@ -92,7 +92,7 @@ fn decide(graph: &Graph, node: &Node, at_interface: bool, verdict: &Verdict, tar
         _ if is_table(graph, node) => table(graph, node, config),
         Config::Static { weight, activation_bits } => {
             let wide = at_interface && (activation_bits < INTERFACE_BITS || weight.bits <= NARROW_BITS);
-            let weight = if wide { WeightConfig { bits: INTERFACE_BITS, ..weight } } else { weight };
+            let weight = if wide { WeightConfig { bits: INTERFACE_BITS, block: None } } else { weight };
             integer(graph, node, weight, activation_bits, verdict, targets).map(Decision::Integer)
         }
         Config::Dynamic { weight } => weights(graph, node, Some(weight), WeightScales::PerAxis, WeightMode::Dynamic),
@@ -182,7 +182,11 @@ fn integer(
     if SENSITIVE.contains(&op) && !verdict.coarse {
         return Err(FloatReason::Precision);
     }
-    let weight = weight_plan(graph, node, Some(config), weight_scales)?;
+    let mut weight = weight_plan(graph, node, Some(config), weight_scales)?;
+    if let (Some(_), WeightScales::PerAxis, Some(scheme)) = (config.block, weight_scales, weight.as_mut().and_then(|w| w.scheme.as_mut())) {
+        // Blocks, be they whole channels, have zero points: what kernels multiply is the difference to them.
+        (scheme.symmetric, scheme.narrow_range) = (false, false);
+    }
     let rule = quant_rule(&node.op);
     let mut activations = Vec::new();
     for (i, value) in node.inputs.iter().enumerate().filter_map(|(i, v)| Some((i, (*v)?))) {
@@ -229,11 +233,12 @@ fn weight_plan(
     if tensor.dtype() != DType::F32 || wrong_rank || scaled || tensor.is_empty() {
         return Err(FloatReason::ComputedWeight);
     }
-    let granularity = match (scales, config.and_then(|c| c.block)) {
+    // Blocks run along the axis that is summed over, where it is longer than one.
+    let summed = usize::from(axis == 0);
+    let granularity = match (scales, config.and_then(|c| c.block).filter(|size| tensor.shape()[summed] > *size)) {
         (WeightScales::PerTensor, _) => Granularity::PerTensor,
         (WeightScales::PerAxis, None) => Granularity::PerAxis { axis },
-        // Blocks run along the axis that is summed over.
-        (WeightScales::PerAxis, Some(size)) => Granularity::PerBlock { axis: if matrix_product { 1 - axis } else { 1 }, size },
+        (WeightScales::PerAxis, Some(size)) => Granularity::PerBlock { axis: summed, size },
     };
     let bias = (2..node.inputs.len()).find(|i| rule.role(*i) == Role::Bias && node.input(*i).is_some());
     let id = graph.producer(node.outputs[0]);

@@ -7,11 +7,13 @@
 //! block   = "b" elements
 //! ```
 //!
-//! Activations are for `static` alone, which has to have them.
+//! Activations are for `static` alone, which has to have them. Blocks of weights that meet them are of at most 5 bits, and have zero
+//! points: scales of blocks are whole multiples of their channel's, and the products are integers of 8 bits.
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::algorithm::has_block_levels;
 use crate::{Error, ErrorKind, Result};
 
 /// How a node is quantized.
@@ -85,7 +87,17 @@ impl Config {
             Self::Static { weight, .. } | Self::Dynamic { weight } | Self::WeightOnly { weight } => weight.bits = bits,
             Self::Float16 => return fail("float16 has no integer weights to narrow".to_owned()),
         }
-        Ok(self)
+        self.checked().or_else(fail)
+    }
+
+    /// Itself, if there is such a thing.
+    fn checked(self) -> std::result::Result<Self, String> {
+        match self {
+            Self::Static { weight: WeightConfig { bits, block: Some(_) }, .. } if !has_block_levels(bits) => Err(format!(
+                "weights of {bits} bits have no blocks where activations are static: products with a block's scale have 8 bits"
+            )),
+            _ => Ok(self),
+        }
     }
 
     /// The same with activations of so many bits.
@@ -164,7 +176,7 @@ fn parse(name: &str) -> std::result::Result<Config, String> {
     match (mode, activation) {
         ("static", Some(a)) => {
             let activation_bits = among(a, &ACTIVATION_BITS).ok_or("activations have 4, 8 or 16 bits")?;
-            Ok(Config::Static { weight, activation_bits })
+            Config::Static { weight, activation_bits }.checked()
         }
         ("static", None) => Err("static quantization needs integer activations (_ai8)".to_owned()),
         ("dynamic", None) => Ok(Config::Dynamic { weight }),

@@ -9,7 +9,7 @@ use fewbit_runtime::evaluate;
 use fewbit_tensor::{DType, Tensor};
 
 use super::function::Function;
-use super::functions::{self, BatchNorm, BiasQuantize, ChannelScale, Clamped, FakeQuantizer, Operand, Site};
+use super::functions::{self, BatchNorm, BiasQuantize, ChannelScale, Clamped, FakeQuantizer, FoldedBiasQuantize, Operand, Site};
 use super::parameters::{ParameterId, Parameters};
 use crate::{Error, Result};
 
@@ -105,6 +105,8 @@ pub(crate) struct Simulated {
     pub(crate) biases: BTreeMap<(NodeId, usize), BiasSimulation>,
     /// Convolutions whose batch normalization will be folded: by node, that of the normalization.
     pub(crate) folded: BTreeMap<NodeId, NodeId>,
+    /// By batch normalization that will be folded, the convolution and the scales that its bias will have.
+    pub(crate) folded_biases: BTreeMap<NodeId, (NodeId, BiasSimulation)>,
     /// Whether an activation function and the quantizer behind it are one step, so that the value in between is not seen.
     pub(crate) fused: bool,
 }
@@ -425,6 +427,11 @@ impl Compiler<'_> {
     fn quantized(&mut self, slot: SlotId, quantizer: &FakeQuantizer, clamp: Clamp) -> Result<SlotId> {
         let name = format!("quantizer of '{}'", self.program.slots[slot.index()].name);
         let shape = self.program.slots[slot.index()].shape.clone();
+        if let Some(levels) = &quantizer.levels {
+            let function = functions::BlockQuantize::new(quantizer.axis, Arc::clone(levels), &shape)?;
+            let inputs = vec![slot, self.parameter(quantizer.log_scale)];
+            return Ok(self.emit(&name, Box::new(function), inputs, vec![shape])[0]);
+        }
         let function = functions::FakeQuantize::new(quantizer.clone(), clamp, &shape)?;
         let inputs = vec![slot, self.parameter(quantizer.log_scale), self.parameter(quantizer.zero_point)];
         Ok(self.emit(&name, Box::new(function), inputs, vec![shape])[0])
@@ -579,6 +586,15 @@ impl Compiler<'_> {
         let mut inputs = Vec::new();
         for i in 0..if batch.is_some() { 3 } else { 5 } {
             inputs.push(self.operand(id, i, value(i)?)?);
+        }
+        if let (None, Some((conv, bias))) = (batch, self.simulated.folded_biases.get(&id).copied()) {
+            // [beta, gamma, mean, variance, scales, the convolution's own bias]
+            let mut of_bias = vec![inputs[2], inputs[1], inputs[3], inputs[4], self.parameter(bias.input), self.parameter(bias.weight)];
+            if let Some(own) = self.graph.node(conv).input(2) {
+                of_bias.push(self.operand(conv, 2, own)?);
+            }
+            let shape = self.program.slots[inputs[2].index()].shape.clone();
+            inputs[2] = self.emit("quantizer of a folded bias", Box::new(FoldedBiasQuantize { epsilon }), of_bias, vec![shape])[0];
         }
         let function = BatchNorm::new(&shape, axis, epsilon, batch.is_some())?;
         let name = format!("BatchNormalization node '{}'", node.name);

@@ -1,8 +1,13 @@
 //! Fake quantization: what integers can hold of a tensor, with gradients by the straight-through estimator.
 
+use std::sync::Arc;
+
 use fewbit_ir::Clamp;
 use fewbit_kernels as kernels;
 use fewbit_kernels::{Affine, Isa, ScaleGradient, fake_quantize, fake_quantize_gradient};
+
+use fewbit_quantize::algorithm::Levels;
+use fewbit_tensor::{Granularity, Groups};
 
 use crate::autodiff::{Function, ParameterId, Reads};
 use crate::slices::zip;
@@ -23,6 +28,8 @@ pub struct FakeQuantizer {
     pub axis: Option<usize>,
     /// Whether the scale learns from limited elements only, as in PACT.
     pub limits_only: bool,
+    /// What each element is rounded to, times its scale, instead of the integers from `min` to `max`.
+    pub levels: Option<Arc<[Levels]>>,
 }
 
 /// `[x, log scale, zero point]` → what the integers stand for.
@@ -113,6 +120,75 @@ impl Function for FakeQuantize {
     }
 }
 
+/// `[weights, log scales]` → the levels of their blocks that are nearest, as [`FakeQuantize`] does with integers.
+#[derive(Debug)]
+pub(in crate::autodiff) struct BlockQuantize {
+    levels: Arc<[Levels]>,
+    channels: Groups,
+    gradient_scale: f64,
+}
+
+impl BlockQuantize {
+    pub(in crate::autodiff) fn new(axis: Option<usize>, levels: Arc<[Levels]>, shape: &[usize]) -> Result<Self> {
+        let granularity = axis.map_or(Granularity::PerTensor, |axis| Granularity::PerAxis { axis });
+        let channels = Groups::new(granularity, shape).map_err(|e| Error::graph(e.to_string()))?;
+        if levels.len() != shape.iter().product::<usize>() {
+            return Err(Error::graph(format!("levels of {} weights for {shape:?}", levels.len())));
+        }
+        let largest = levels.iter().flat_map(|l| l.ends()).map(i32::abs).max().unwrap_or(1).max(1);
+        let gradient_scale = 1.0 / ((levels.len() / channels.count().max(1)).max(1) as f64 * f64::from(largest)).sqrt();
+        Ok(Self { levels, channels, gradient_scale })
+    }
+
+    /// The weights' scales, each with the weights that it is of.
+    fn scales(&self, log_scales: &[f32]) -> Result<Vec<f64>> {
+        if log_scales.len() != self.channels.count() {
+            return Err(Error::graph(format!("{} scales for {} channels", log_scales.len(), self.channels.count())));
+        }
+        Ok(log_scales.iter().map(|s| f64::from(s.exp())).collect())
+    }
+}
+
+impl Function for BlockQuantize {
+    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        let scales = self.scales(x[1])?;
+        for (((y, w), levels), channel) in y[0].iter_mut().zip(x[0]).zip(&*self.levels).zip(self.channels.indices()) {
+            *y = (f64::from(levels.nearest(f64::from(*w) / scales[channel])) * scales[channel]) as f32;
+        }
+        Ok(())
+    }
+
+    fn backward(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        let mut gradient = dy[0].to_vec();
+        self.backward_in_place(isa, x, y, &mut gradient, dx)
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::INPUTS
+    }
+
+    fn in_place(&self) -> bool {
+        true
+    }
+
+    fn backward_in_place(&self, _: Isa, x: &[&[f32]], _: &[&[f32]], gradient: &mut [f32], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        let scales = self.scales(x[1])?;
+        let mut sums = vec![0.0_f64; scales.len()];
+        for (((d, w), levels), channel) in gradient.iter_mut().zip(x[0]).zip(&*self.levels).zip(self.channels.indices()) {
+            let real = f64::from(*w) / scales[channel];
+            let (level, limited) = (f64::from(levels.nearest(real)), levels.limits(real));
+            sums[channel] += f64::from(*d) * if limited { level } else { level - real };
+            if limited {
+                *d = 0.0;
+            }
+        }
+        if let Some(d) = &mut dx[1] {
+            d.iter_mut().zip(sums).zip(scales).for_each(|((d, sum), scale)| *d = (sum * scale * self.gradient_scale) as f32);
+        }
+        Ok(())
+    }
+}
+
 /// `[bias, log scale of the input, log scales of the weights]` → the bias rounded to multiples of both scales' product, as the
 /// integer network adds it. The gradient passes; scales get none.
 #[derive(Debug)]
@@ -120,26 +196,108 @@ pub(in crate::autodiff) struct BiasQuantize;
 
 impl Function for BiasQuantize {
     fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
-        let input = x[1][0].exp();
         for (i, (y, b)) in y[0].iter_mut().zip(x[0]).enumerate() {
-            let scale = input * x[2][if x[2].len() == 1 { 0 } else { i }].exp();
-            *y = ((f64::from(*b) / f64::from(scale)).round_ties_even() * f64::from(scale)) as f32;
+            *y = (f64::from(*b) + rounding_of_bias(i, f64::from(*b), x[1], x[2])) as f32;
         }
         Ok(())
     }
 
     fn backward(&self, isa: Isa, _: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
-        for (i, d) in dx.iter_mut().enumerate() {
-            match d {
-                Some(d) if i == 0 => zip(isa, d, dy[0], |to, d| *to = d),
-                Some(d) => d.fill(0.0),
-                None => {}
-            }
-        }
+        straight_through(isa, dy[0], dx);
         Ok(())
     }
 
     fn reads(&self) -> Reads {
         Reads::NOTHING
+    }
+}
+
+/// `[beta, gamma, mean, variance, log scale of the input, log scales of the weights, the convolution's own bias?]` of a batch
+/// normalization that will be folded into a convolution → `beta` and what rounding the bias that comes of it adds. The gradient passes
+/// to `beta`.
+#[derive(Debug)]
+pub(in crate::autodiff) struct FoldedBiasQuantize {
+    pub(in crate::autodiff) epsilon: f32,
+}
+
+impl Function for FoldedBiasQuantize {
+    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
+        for (i, (y, beta)) in y[0].iter_mut().zip(x[0]).enumerate() {
+            let own = x.get(6).map_or(0.0, |bias| bias[i]);
+            let factor = f64::from(x[1][i]) / (f64::from(x[3][i]) + f64::from(self.epsilon)).sqrt();
+            let folded = f64::from(*beta) + f64::from(own - x[2][i]) * factor;
+            *y = (f64::from(*beta) + rounding_of_bias(i, folded, x[4], x[5])) as f32;
+        }
+        Ok(())
+    }
+
+    fn backward(&self, isa: Isa, _: &[&[f32]], _: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
+        straight_through(isa, dy[0], dx);
+        Ok(())
+    }
+
+    fn reads(&self) -> Reads {
+        Reads::NOTHING
+    }
+}
+
+/// What rounding a channel's bias to multiples of input scale times weight scale adds to it.
+fn rounding_of_bias(channel: usize, bias: f64, log_input: &[f32], log_weights: &[f32]) -> f64 {
+    let scale = f64::from(log_input[0].exp() * log_weights[if log_weights.len() == 1 { 0 } else { channel }].exp());
+    (bias / scale).round_ties_even() * scale - bias
+}
+
+/// The gradient passes to the first input; the others get none.
+fn straight_through(isa: Isa, dy: &[f32], dx: &mut [Option<&mut [f32]>]) {
+    for (i, d) in dx.iter_mut().enumerate() {
+        match d {
+            Some(d) if i == 0 => zip(isa, d, dy, |to, d| *to = d),
+            Some(d) => d.fill(0.0),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `[outputs, gradient of x, gradient of log scales]`.
+    fn run(function: &dyn Function, x: &[&[f32]], seed: &[f32]) -> [Vec<f32>; 3] {
+        let isa = Isa::best();
+        let (mut y, mut gradient, mut of_scales) = (vec![0.0; seed.len()], seed.to_vec(), vec![0.0; x[1].len()]);
+        function.forward(isa, x, &mut [&mut y]).unwrap();
+        function.backward_in_place(isa, x, &[&y], &mut gradient, &mut [None, Some(&mut of_scales), None]).unwrap();
+        [y, gradient, of_scales]
+    }
+
+    #[test]
+    fn blocks_of_one_kind_are_a_fake_quantizer() {
+        let mut parameters = crate::autodiff::Parameters::default();
+        let mut id = || {
+            parameters.add(crate::autodiff::Parameter {
+                name: String::new(),
+                shape: vec![2],
+                values: vec![0.0; 2],
+                role: crate::autodiff::Role::LogScale,
+                trained: true,
+            })
+        };
+        let fake = FakeQuantizer { log_scale: id(), zero_point: id(), min: -7, max: 8, axis: Some(0), limits_only: false, levels: None };
+        let weights: Vec<f32> = (0..24).map(|i| (i as f32 * 0.77).sin() * 1.3).collect();
+        let seed: Vec<f32> = (0..24).map(|i| (i as f32 * 0.31).cos()).collect();
+        let log_scales = [(0.15_f32).ln(), (0.1_f32).ln()];
+        let x: [&[f32]; 3] = [&weights, &log_scales, &[0.0; 2]];
+        let plain = run(&FakeQuantize::new(fake, Clamp::NONE, &[2, 12]).unwrap(), &x, &seed);
+        let of = |multiple: u8, scales: [f32; 2]| {
+            let levels = vec![Levels { multiple, min: -7, max: 8 }; 24];
+            run(&BlockQuantize::new(Some(0), levels.into(), &[2, 12]).unwrap(), &[&weights, &scales], &seed)
+        };
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        let one = of(1, log_scales);
+        assert!(plain.iter().zip(&one).all(|(a, b)| close(a, b)), "{plain:?} {one:?}");
+        let four = of(4, log_scales.map(|s| s - 4.0_f32.ln()));
+        assert!(close(&plain[0], &four[0]) && close(&plain[1], &four[1]), "{plain:?} {four:?}");
+        assert!(BlockQuantize::new(Some(0), vec![].into(), &[2, 12]).is_err());
     }
 }
