@@ -3,7 +3,9 @@
 //! Rows are read where they lie in the input, if they do; else some are laid out, and then all blocks pass by.
 
 #[cfg(target_arch = "x86_64")]
-use super::avx512;
+use super::avx512::{Range as Sizes, Steps};
+#[cfg(target_arch = "x86_64")]
+use super::tile::Requantized;
 use super::tile::{BLOCKS, Pair, ROWS, Rows, Sums, Tier};
 use super::{MOST_WEIGHT, Starting};
 use crate::error::{Result, elements};
@@ -75,7 +77,16 @@ impl Dense {
         let operations = dims.macs() / PER_OPERATION;
         let threads = threads_for(operations);
         let window = Window::of_convolution(dims);
-        let work = Work { dense: self, window: &window, tier: Tier::of(isa), input, starts, finish };
+        let work = Work {
+            dense: self,
+            window: &window,
+            tier: Tier::of(isa),
+            input,
+            starts,
+            finish,
+            #[cfg(target_arch = "x86_64")]
+            range: Sizes::of(&starts, finish.factors().are_near()),
+        };
         if pixels == 1 && self.groups == 1 {
             // A single row: threads share the channels.
             let channels = dims.out_c.div_ceil(threads).next_multiple_of(LANES * BLOCKS);
@@ -116,6 +127,9 @@ struct Work<'a, F> {
     input: QuantizedI16<'a>,
     starts: Starting<'a>,
     finish: F,
+    /// How it is requantized in registers, if it can be.
+    #[cfg(target_arch = "x86_64")]
+    range: Option<Sizes>,
 }
 
 impl<F: Finish> Work<'_, F> {
@@ -187,6 +201,23 @@ impl<F: Finish> Work<'_, F> {
             let numbers =
                 |n: usize| self.starts.numbers(&self.finish, group * out_group + first + n * LANES * usize::from(n < count), widths[n]);
             let numbers: [Numbers; BLOCKS] = [numbers(0), numbers(1)];
+            #[cfg(target_arch = "x86_64")]
+            if let (Tier::Avx512(_), Some(rounding), Some(range), [segment]) =
+                (self.tier, self.finish.requantizes(), self.range, &segments[..])
+            {
+                // SAFETY: the token proves the instructions.
+                let steps = unsafe { Steps::new(&numbers, rounding, |register, lane| register * LANES + lane) };
+                let cut = [&pair[0][segment.clone()], &pair[1][segment.clone()]];
+                let mask = u32::MAX >> (u32::BITS as usize - widths[0] - widths[1]);
+                let finish = Requantized { steps, range, mask, out_c };
+                for row in (0..rows.count).step_by(ROWS) {
+                    let tile = Rows { values: &rows.values[row * rows.step..], count: ROWS.min(rows.count - row), ..rows };
+                    let output = &mut F::words(output)[row * out_c + first - first_channel..];
+                    finish.run(tile, cut, count, output);
+                }
+                channel += count * LANES;
+                continue;
+            }
             for row in (0..rows.count).step_by(ROWS) {
                 let tile = Rows { values: &rows.values[row * rows.step..], count: ROWS.min(rows.count - row), ..rows };
                 let output = &mut output[row * out_c + first - first_channel..];
@@ -220,13 +251,6 @@ impl<F: Finish> Work<'_, F> {
         [rows, blocks, out_c]: [usize; 3],
         output: &mut [F::Output],
     ) {
-        #[cfg(target_arch = "x86_64")]
-        if let (Tier::Avx512(_), Some(rounding), None) = (self.tier, self.finish.requantizes(), whole) {
-            let (output, last) = (F::words(output), blocks - 1);
-            assert!((rows - 1) * out_c + last * LANES + widths[last] <= output.len(), "the outputs of a tile are there");
-            // SAFETY: the token proves the instructions, the assertion that there are the outputs.
-            return unsafe { avx512::finish(sums, numbers, rounding, widths, [rows, blocks, out_c], output) };
-        }
         for row in 0..rows {
             for block in 0..blocks {
                 let output = &mut output[row * out_c + block * LANES..][..widths[block]];

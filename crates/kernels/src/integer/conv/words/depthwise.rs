@@ -5,10 +5,8 @@
 
 use super::Starting;
 #[cfg(target_arch = "x86_64")]
-use super::avx512::Steps;
+use super::avx512::{OFFSET, Range as Sizes, Steps};
 use crate::float::conv::window::Window;
-#[cfg(target_arch = "x86_64")]
-use crate::integer::words::Rounding;
 use crate::integer::words::{Finish, LANES, Numbers, QuantizedI16};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
@@ -17,9 +15,9 @@ use crate::{Conv2dDims, Isa};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
     _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_permute2x128_si256, _mm256_setzero_si256, _mm256_storeu_si256,
-    _mm256_unpackhi_epi16, _mm256_unpacklo_epi16, _mm512_castsi256_si512, _mm512_dpwssd_epi32, _mm512_inserti64x4, _mm512_loadu_si512,
-    _mm512_mask_storeu_epi16, _mm512_maskz_loadu_epi16, _mm512_permutex2var_epi32, _mm512_setr_epi32, _mm512_setzero_si512,
-    _mm512_storeu_si512, _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
+    _mm256_unpackhi_epi16, _mm256_unpacklo_epi16, _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_mask_storeu_epi16,
+    _mm512_maskz_loadu_epi16, _mm512_permutex2var_epi32, _mm512_set1_epi32, _mm512_setr_epi32, _mm512_setzero_si512, _mm512_storeu_si512,
+    _mm512_unpackhi_epi16, _mm512_unpacklo_epi16,
 };
 #[cfg(target_arch = "x86_64")]
 use std::ops::Range;
@@ -206,6 +204,7 @@ impl<F: Finish> Work<'_, F> {
         let (Tier::Avx512(_), Some(rounding), [3, 3]) = (tier, self.finish.requantizes(), [vertical.count, horizontal.count]) else {
             return 0..0;
         };
+        let Some(range) = Sizes::of(&self.starts, self.finish.factors().are_near()) else { return 0..0 };
         let inside = |x: &usize| horizontal.at(*x, 0) < in_w && horizontal.at(*x, 2) < in_w;
         let Some(start) = (0..out_w).find(inside) else { return 0..0 };
         let end = (start..out_w).rev().find(inside).map_or(start, |last| last + 1);
@@ -228,7 +227,13 @@ impl<F: Finish> Work<'_, F> {
             let (Some(weights), Some(numbers)) = (weights.first_chunk(), numbers[2 * block..].first_chunk()) else { return 0..0 };
             let mask = u32::MAX >> BLOCK.saturating_sub(span.len() - first);
             // SAFETY: the token proves the instructions, the assertions that there are the inputs and outputs of the mask.
-            unsafe { line_of_3_by_3(&rows, &place, first, mask, weights, numbers, rounding, output) };
+            unsafe {
+                let steps = Steps::new(numbers, rounding, |half, lane| lane / 4 * 8 + half * 4 + lane % 4);
+                match range {
+                    Sizes::Near => line_of_3_by_3::<true>(&rows, &place, first, mask, weights, &steps, output),
+                    Sizes::Far => line_of_3_by_3::<false>(&rows, &place, first, mask, weights, &steps, output),
+                }
+            }
         }
         start..end
     }
@@ -265,21 +270,18 @@ impl Place {
 /// # Safety
 /// Rows have the inputs of every window, and `output` the pixels.
 #[cfg(target_arch = "x86_64")]
-#[expect(clippy::too_many_arguments, reason = "nothing is worth a name twice")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn line_of_3_by_3(
+unsafe fn line_of_3_by_3<const NEAR: bool>(
     rows: &[Line; 3],
     place: &Place,
     first: usize,
     mask: u32,
     weights: &[Pair; 5],
-    numbers: &[Numbers; 2],
-    rounding: Rounding,
+    steps: &Steps,
     output: &mut [i16],
 ) {
-    let steps = [Steps::new(&numbers[0], rounding), Steps::new(&numbers[1], rounding)];
-    let order = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
-    let rest = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+    // In registers for the whole line.
+    let steps = *steps;
     let mut taps = [_mm512_setzero_si512(); 10];
     for (taps, pair) in taps.as_chunks_mut::<2>().0.iter_mut().zip(weights) {
         // SAFETY: a half of a pair fills a register.
@@ -290,7 +292,7 @@ unsafe fn line_of_3_by_3(
     let column = rows.each_ref().map(|row| row.step * place.dilation);
     let mut to = output.as_mut_ptr().wrapping_add(first);
     for _ in 0..place.pixels {
-        let (mut low, mut high) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+        let (mut low, mut high) = (_mm512_set1_epi32(OFFSET), _mm512_set1_epi32(OFFSET));
         macro_rules! pair {
             ($p:literal: $i:literal $j:literal, $k:literal $l:literal) => {
                 // SAFETY: the caller promises the inputs of the window.
@@ -308,11 +310,8 @@ unsafe fn line_of_3_by_3(
         pair!(3: 2 0, 2 1);
         // The second of these has a weight of zero.
         pair!(4: 2 2, 2 2);
-        let words =
-            [steps[0].apply(_mm512_permutex2var_epi32(low, order, high)), steps[1].apply(_mm512_permutex2var_epi32(low, rest, high))];
-        let words = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(words[0]), words[1]);
         // SAFETY: the caller promises the outputs.
-        unsafe { _mm512_mask_storeu_epi16(to, mask, words) };
+        unsafe { _mm512_mask_storeu_epi16(to, mask, steps.apply::<NEAR>(low, high)) };
         to = to.wrapping_add(place.channels);
         for (from, row) in from.iter_mut().zip(rows) {
             *from = from.wrapping_add(place.stride * row.step);

@@ -137,12 +137,14 @@ struct Starts {
     bias: Vec<f64>,
     /// The sums of the weights, which the input's zero point is multiplied by.
     totals: Vec<f64>,
+    /// The largest magnitudes of biases and of those sums, and the largest sum of magnitudes of weights.
+    most: [f64; 3],
 }
 
 impl Starts {
     /// Of channels of `row` weights each.
     fn new(values: &[i8], row: usize, channels: usize, bias: Option<&[i64]>) -> Result<Self> {
-        let (mut biases, mut totals) = (Vec::with_capacity(channels), Vec::with_capacity(channels));
+        let (mut biases, mut totals, mut most) = (Vec::with_capacity(channels), Vec::with_capacity(channels), [0.0_f64; 3]);
         for c in 0..channels {
             let (weights, bias) = (&values[c * row..][..row], bias.map_or(0, |bias| bias[c]));
             let magnitude: u64 = weights.iter().map(|w| u64::from(w.unsigned_abs())).sum();
@@ -150,10 +152,12 @@ impl Starts {
             if magnitude.saturating_mul(2 << 15).saturating_add(bias.unsigned_abs()) >= MOST_SUM {
                 return Err(Error::value(format!("convolution: sums of output channel {c} may reach 2⁵³, with its bias of {bias}")));
             }
+            let total = weights.iter().map(|w| i64::from(*w)).sum::<i64>() as f64;
+            most.iter_mut().zip([bias as f64, total, magnitude as f64]).for_each(|(most, x)| *most = most.max(x.abs()));
             biases.push(bias as f64);
-            totals.push(weights.iter().map(|w| i64::from(*w)).sum::<i64>() as f64);
+            totals.push(total);
         }
-        Ok(Self { bias: biases, totals })
+        Ok(Self { bias: biases, totals, most })
     }
 }
 
@@ -165,6 +169,12 @@ struct Starting<'a> {
 }
 
 impl Starting<'_> {
+    /// What no sum exceeds, with what it begins with.
+    fn bound(&self) -> f64 {
+        let [bias, total, magnitude] = self.starts.most;
+        bias + self.zero_point.abs() * total + f64::from(1 << 15) * magnitude
+    }
+
     /// The numbers of `count` channels from `first` on, at most [`LANES`].
     #[inline(always)]
     fn numbers<F: Finish>(&self, finish: &F, first: usize, count: usize) -> Numbers {
