@@ -196,15 +196,20 @@ impl<F: Finish> Work<'_, F> {
 
 #[cfg(target_arch = "x86_64")]
 impl<F: Finish> Work<'_, F> {
-    /// Requantizes the outputs of a line whose windows of 3 × 3 see no padding on the left or the right: which that are.
+    /// Computes the outputs of a line whose windows of 3 × 3 see no padding on the left or the right: which that are.
     #[inline(always)]
     fn inside(&self, line: usize, span: Range<usize>, numbers: &[Numbers], output: &mut [F::Output]) -> Range<usize> {
         let Window { in_h, in_w, out_h, out_w, vertical, horizontal, .. } = *self.window;
         let Depthwise { channels, pairs, ref weights, tier } = *self.weights;
-        let (Tier::Avx512(_), Some(rounding), [3, 3]) = (tier, self.finish.requantizes(), [vertical.count, horizontal.count]) else {
-            return 0..0;
+        let requantized = self.finish.requantizes().zip(Sizes::of(&self.starts, self.finish.factors().are_near()));
+        let served = match tier {
+            Tier::Avx512(_) => requantized.is_some(),
+            Tier::Avx2(_) => span.len().is_multiple_of(LANES),
+            Tier::Portable => false,
         };
-        let Some(range) = Sizes::of(&self.starts, self.finish.factors().are_near()) else { return 0..0 };
+        if !served || [vertical.count, horizontal.count] != [3, 3] {
+            return 0..0;
+        }
         let inside = |x: &usize| horizontal.at(*x, 0) < in_w && horizontal.at(*x, 2) < in_w;
         let Some(start) = (0..out_w).find(inside) else { return 0..0 };
         let end = (start..out_w).rev().find(inside).map_or(start, |last| last + 1);
@@ -218,20 +223,27 @@ impl<F: Finish> Work<'_, F> {
             Line { from: &self.input[first..], step: channels }
         });
         let place = Place { pixels: end - start, stride: horizontal.stride, dilation: horizontal.dilation, channels };
-        let output = &mut F::words(output)[start * channels + span.start..];
+        let output = &mut output[start * channels + span.start..];
         let reach = place.reach(span.len());
         assert!(rows.iter().all(|row: &Line| reach(row.step) <= row.from.len()), "inside of a line are inputs");
         assert!((place.pixels - 1) * channels + span.len() <= output.len(), "a line has its outputs");
         for (block, first) in (0..span.len()).step_by(BLOCK).enumerate() {
             let weights = &weights[(span.start / BLOCK + block) * pairs..][..pairs];
             let (Some(weights), Some(numbers)) = (weights.first_chunk(), numbers[2 * block..].first_chunk()) else { return 0..0 };
-            let mask = u32::MAX >> BLOCK.saturating_sub(span.len() - first);
+            let count = BLOCK.min(span.len() - first);
+            let Some((rounding, range)) = requantized.filter(|_| matches!(tier, Tier::Avx512(_))) else {
+                // SAFETY: the token proves the instructions, the assertions that there are the inputs and outputs.
+                unsafe { line_of_halves(&rows, &place, first..first + count, weights, numbers, self.finish, output) };
+                continue;
+            };
+            let mask = u32::MAX >> (BLOCK - count);
+            let output = F::words(output);
             // SAFETY: the token proves the instructions, the assertions that there are the inputs and outputs of the mask.
             unsafe {
                 let steps = Steps::new(numbers, rounding, |half, lane| lane / 4 * 8 + half * 4 + lane % 4);
                 match range {
-                    Sizes::Near => line_of_3_by_3::<true>(&rows, &place, first, mask, weights, &steps, output),
-                    Sizes::Far => line_of_3_by_3::<false>(&rows, &place, first, mask, weights, &steps, output),
+                    Sizes::Near => line_of_blocks::<true>(&rows, &place, first, mask, weights, &steps, output),
+                    Sizes::Far => line_of_blocks::<false>(&rows, &place, first, mask, weights, &steps, output),
                 }
             }
         }
@@ -271,7 +283,7 @@ impl Place {
 /// Rows have the inputs of every window, and `output` the pixels.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn line_of_3_by_3<const NEAR: bool>(
+unsafe fn line_of_blocks<const NEAR: bool>(
     rows: &[Line; 3],
     place: &Place,
     first: usize,
@@ -314,7 +326,68 @@ unsafe fn line_of_3_by_3<const NEAR: bool>(
         unsafe { _mm512_mask_storeu_epi16(to, mask, steps.apply::<NEAR>(low, high)) };
         to = to.wrapping_add(place.channels);
         for (from, row) in from.iter_mut().zip(rows) {
-            *from = from.wrapping_add(place.stride * row.step);
+            *from = from.wrapping_add(place.stride.wrapping_mul(row.step));
+        }
+    }
+}
+
+/// The outputs of one or two halves of a block, in 256-bit registers.
+///
+/// # Safety
+/// Rows have the inputs of every window, and `output` the pixels.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn line_of_halves<F: Finish>(
+    rows: &[Line; 3],
+    place: &Place,
+    channels: Range<usize>,
+    weights: &[Pair; 5],
+    numbers: &[Numbers; 2],
+    finish: F,
+    output: &mut [F::Output],
+) {
+    let column = rows.each_ref().map(|row| row.step * place.dilation);
+    for (half, numbers) in numbers.iter().enumerate().take(channels.len() / LANES) {
+        let first = channels.start + half * LANES;
+        // SAFETY: rows have these channels.
+        let mut from = rows.each_ref().map(|row| unsafe { row.from.as_ptr().add(first) });
+        for output in output.chunks_mut(place.channels).take(place.pixels) {
+            let (mut low, mut high) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            macro_rules! pair {
+                ($p:literal: $i:literal $j:literal, $k:literal $l:literal) => {
+                    // SAFETY: the caller promises the inputs of the window, and half of a half of the weights fills a register.
+                    let (a, b, v, w) = unsafe {
+                        let (a, b) = (from[$i].wrapping_add($j * column[$i]), from[$k].wrapping_add($l * column[$k]));
+                        let (v, w) = (weights[$p][0].as_ptr().add(half * LANES / 2), weights[$p][1].as_ptr().add(half * LANES / 2));
+                        let (v, w) = (_mm256_loadu_si256(v.cast()), _mm256_loadu_si256(w.cast()));
+                        (_mm256_loadu_si256(a.cast()), _mm256_loadu_si256(b.cast()), v, w)
+                    };
+                    low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), v));
+                    high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), w));
+                };
+            }
+            pair!(0: 0 0, 0 1);
+            pair!(1: 0 2, 1 0);
+            pair!(2: 1 1, 1 2);
+            pair!(3: 2 0, 2 1);
+            // The second of these has a weight of zero.
+            pair!(4: 2 2, 2 2);
+            let mut sums = [0; LANES];
+            let to = sums.as_mut_ptr();
+            // SAFETY: the array has room for sixteen sums.
+            unsafe {
+                _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(low, high));
+                _mm256_storeu_si256(to.add(LANES / 2).cast(), _mm256_permute2x128_si256::<0x31>(low, high));
+            }
+            finish.write(
+                numbers,
+                #[inline(always)]
+                |lane| f64::from(sums[lane]),
+                &mut output[first..first + LANES],
+            );
+            for (from, row) in from.iter_mut().zip(rows) {
+                *from = from.wrapping_add(place.stride.wrapping_mul(row.step));
+            }
         }
     }
 }
