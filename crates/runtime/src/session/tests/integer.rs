@@ -1,5 +1,7 @@
 //! Graphs in QDQ form, run in integers: against the interpreter, which computes them in floats, and by which kernels.
 
+use std::sync::Arc;
+
 use fewbit_ir::op::{
     Binary, Concat, Conv, ConvTranspose, CoordinateMode, DequantizeLinear, Flatten, GlobalPool, LayerNormalization, MatMul, NearestMode,
     Pad, PadMode, Padding, Pool, PoolKind, QuantizeLinear, Resize, ResizeMode, Softmax, Transpose, Unary, Window,
@@ -8,6 +10,8 @@ use fewbit_ir::{Clamp, Graph, Layout, Op, TensorType, ValueId, infer};
 use fewbit_tensor::{DType, Tensor, element_count};
 
 use super::{constant, floats, input, integers};
+use crate::session::integer::{IntegerKernel, WordKernel};
+use crate::session::kernel::Kernel;
 use crate::session::{Arithmetic, Session, SessionOptions, Workspace};
 use crate::{ErrorKind, interpret};
 
@@ -361,4 +365,41 @@ fn integers_at_the_interface_are_those_of_the_caller() {
         assert_eq!((got[0].dtype(), got[0].shape()), (dtype, expected[0].shape()));
         assert!(got[0].to_i64_vec().iter().zip(expected[0].to_i64_vec()).all(|(a, b)| (a - b).abs() <= 1), "{dtype}");
     }
+}
+
+#[test]
+fn widths_may_differ_and_equal_tables_are_one() {
+    let mut q = Quantized { g: Graph::new("g"), dtype: DType::U8 };
+    let x = input(&mut q.g, "x", &[1, 5, 5, 4]);
+    let x = q.qdq(x, 0.02, 7);
+    q.dtype = DType::I16;
+    let y = q.conv(x, &[4, 4, 3, 3], 1, 1);
+    let y = q.qdq(y, 0.04, 3);
+    let sum = q.g.apply("sum", Binary::Add.into(), &[y, x]);
+    let sum = q.qdq(sum, 0.05, 0);
+    let swish = |q: &mut Quantized, x| {
+        let y = q.g.apply("swish", Unary::HardSwish.into(), &[x]);
+        q.qdq(y, 0.05, 0)
+    };
+    let once = swish(&mut q, sum);
+    let twice = swish(&mut q, sum);
+    let both = q.g.apply("both", Concat { axis: 3 }.into(), &[once, twice, x]);
+    q.dtype = DType::I8;
+    let both = q.qdq(both, 0.05, 0);
+    q.g.outputs.push(both);
+    infer::infer(&mut q.g).unwrap();
+    let session = Session::new(&q.g, SessionOptions { arithmetic: Arithmetic::Integer, ..SessionOptions::default() }).unwrap();
+    let expected = "quantize widen dense widen binary table table widen requantize requantize requantize copy narrow dequantize";
+    assert_eq!(kernels(&session, &[1, 5, 5, 4]), expected);
+    let plan = session.plan(&[vec![1, 5, 5, 4]], &[]).unwrap();
+    let tables: Vec<_> = (plan.steps.iter())
+        .filter_map(|step| match &step.kernel {
+            Kernel::Integer(IntegerKernel::Words(WordKernel::Table { table, .. })) => Some(table),
+            _ => None,
+        })
+        .collect();
+    assert!(Arc::ptr_eq(tables[0], tables[1]));
+    let inputs = [floats(&[1, 5, 5, 4])];
+    let (got, expected) = (session.run(&mut Workspace::new(), &inputs).unwrap(), interpret(&q.g, &inputs).unwrap());
+    assert!(got[0].to_f32().iter().zip(expected[0].to_f32().iter()).all(|(a, b)| (a - b).abs() <= 0.0501), "{got:?}, not {expected:?}");
 }
