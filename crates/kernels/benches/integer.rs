@@ -5,8 +5,8 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use fewbit_kernels::{
-    BatchStrides, BinaryU8, ChannelFactors, Clamp, Conv2dDims, Conv2dWeights, Conv2dWeightsI8, ExpTable, Isa, LayerNorm, MatmulDims,
-    Operand, OperandU8, OutputU8, PackedConv2d, PackedConv2dU8, QuantizedU8, Requantize, Sink, binary_u8, global_average_pool_u8,
+    BatchStrides, ChannelFactors, Clamp, Conv2dDims, Conv2dWeights, Conv2dWeightsI8, ExpTable, Isa, LayerNorm, MatmulDims, Operand,
+    OperandU8, OutputU8, PackedConv2d, PackedConv2dU8, QuantizedBinary, QuantizedU8, Requantize, Sink, binary_u8, global_average_pool_u8,
     layer_norm_u8, lookup_u8, matmul_u8, requantize_u8, softmax_u8,
 };
 
@@ -207,8 +207,8 @@ const LEN: usize = 96 * 1024;
 
 const TO: OutputU8 = OutputU8 { scale: 0.03, zero_point: 7, min: 0, max: 255 };
 
-#[divan::bench(args = [BinaryU8::Add, BinaryU8::Mul])]
-fn pair(bencher: Bencher, op: BinaryU8) {
+#[divan::bench(args = [QuantizedBinary::Add, QuantizedBinary::Mul])]
+fn pair(bencher: Bencher, op: QuantizedBinary) {
     let (input, mut output) = (bytes(LEN), vec![0; LEN]);
     let operand = OperandU8 { values: Operand::Full(&input), scale: 0.02, zero_point: 3 };
     bencher.counter(ItemsCount::new(LEN)).bench_local(|| binary_u8(Isa::best(), op, black_box(operand), operand, TO, &mut output));

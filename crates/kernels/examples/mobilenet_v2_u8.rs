@@ -5,8 +5,8 @@
 #![allow(clippy::print_stdout, reason = "an example prints its result")]
 
 use fewbit_kernels::{
-    Binary, BinaryU8, ChannelFactors, Clamp, Conv2dDims, Conv2dWeights, Conv2dWeightsI8, Error, Isa, Operand, OperandU8, OutputU8,
-    PackedConv2d, PackedConv2dU8, QuantizedU8, Requantize, Sink, binary, binary_u8, global_average_pool, global_average_pool_u8,
+    Binary, ChannelFactors, Clamp, Conv2dDims, Conv2dWeights, Conv2dWeightsI8, Error, Isa, Operand, OperandU8, OutputU8, PackedConv2d,
+    PackedConv2dU8, QuantizedBinary, QuantizedU8, Requantize, Sink, binary, binary_u8, global_average_pool, global_average_pool_u8,
 };
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -98,7 +98,7 @@ fn add(isa: Isa, size: usize, channels: usize) -> Layer {
         float: Box::new(move || timed(|| binary(isa, Binary::Add, Operand::Full(&a), Operand::Full(&a), Clamp::NONE, &mut output))),
         integer: Box::new(move || {
             let side = OperandU8 { values: Operand::Full(&a_u8), scale: 0.02, zero_point: 128 };
-            timed(|| binary_u8(isa, BinaryU8::Add, side, side, TO, &mut output_u8))
+            timed(|| binary_u8(isa, QuantizedBinary::Add, side, side, TO, &mut output_u8))
         }),
     }
 }

@@ -114,7 +114,7 @@ impl Affine<'_> {
 
     #[inline(always)]
     fn with(&self, scale: f32, zero_point: i32) -> Channel {
-        Channel { scale, zero_point: zero_point as f32, low: (self.min - zero_point) as f32, high: (self.max - zero_point) as f32 }
+        Channel::new(scale, zero_point, [self.min, self.max])
     }
 }
 
@@ -128,6 +128,18 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
+    /// The numbers of integers within limits, all of them exact as floats.
+    #[inline(always)]
+    pub(crate) fn new(scale: f32, zero_point: i32, [min, max]: [i32; 2]) -> Self {
+        Self { scale, zero_point: zero_point as f32, low: (min - zero_point) as f32, high: (max - zero_point) as f32 }
+    }
+
+    /// The quantized value.
+    #[inline(always)]
+    pub(crate) fn integer(self, x: f32) -> i32 {
+        to_int(self.steps(x) + self.zero_point)
+    }
+
     /// The quantized value minus the zero point, an integer. NaN becomes the lower limit, as in ONNX Runtime.
     #[inline(always)]
     fn steps(self, x: f32) -> f32 {
@@ -145,7 +157,7 @@ impl Channel {
     /// The quantized value, which is within a `u8`.
     #[inline(always)]
     pub(crate) fn byte(self, x: f32) -> u8 {
-        to_int(self.steps(x) + self.zero_point) as u8
+        self.integer(x) as u8
     }
 }
 

@@ -27,3 +27,15 @@ pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let extremes = [0, 255, 128, 127];
     random(seed, len).iter().enumerate().map(|(i, x)| if i % 13 == 4 { extremes[i % 4] } else { (x * 128.0 + 128.0) as u8 }).collect()
 }
+
+/// Reproducible 16-bit integers, with the extremes now and then.
+pub(crate) fn words(seed: u64, len: usize) -> Vec<i16> {
+    let extremes = [i16::MIN, i16::MAX, 0, -1];
+    bytes(seed, 2 * len)
+        .as_chunks()
+        .0
+        .iter()
+        .enumerate()
+        .map(|(i, &pair)| if i % 13 == 4 { extremes[i % 4] } else { i16::from_le_bytes(pair) })
+        .collect()
+}

@@ -13,16 +13,16 @@ mod pool;
 mod requantize;
 mod softmax;
 mod tile;
+mod words;
 
 use placement::Placement;
 
-pub use conv::{
-    Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, RequantizeI16,
-};
-pub use elementwise::{BinaryU8, OperandU8, OutputU8, binary_u8, requantize_u8};
+pub use conv::{Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8};
+pub use elementwise::{OperandU8, OutputU8, QuantizedBinary, binary_u8, requantize_u8};
 pub use lookup::{lookup_f32, lookup_u8};
 pub use matmul::matmul_u8;
 pub use norm::layer_norm_u8;
-pub use pool::{average_pool2d_u8, global_average_pool_u8, max_pool2d_u8};
+pub use pool::{average_pool2d_i16, average_pool2d_u8, global_average_pool_i16, global_average_pool_u8, max_pool2d_i16, max_pool2d_u8};
 pub use requantize::{ChannelFactors, Dequantize, QuantizedU8, Requantize, Sink};
 pub use softmax::{ExpTable, softmax_u8};
+pub use words::{DequantizeI16, OperandI16, OutputI16, QuantizedI16, RequantizeI16, SinkI16, binary_i16, lookup_i16, requantize_i16};

@@ -1,14 +1,17 @@
-//! Pooling of `u8` over `[batch, height, width, channels]`.
+//! Pooling of `u8` and `i16` over `[batch, height, width, channels]`.
 //!
-//! In: windows as [`Pool2dDims`]; out: one value per window and channel. Averages are exact integer sums, requantized once.
+//! In: windows as [`Pool2dDims`]; out: one value per window and channel. Averages are exact integer sums, requantized once: of 8 bits in
+//! `f32`, of 16 in `f64`.
 
 use super::elementwise::check_scale;
-use super::{OutputU8, QuantizedU8};
+use super::words::Rounding;
+use super::{OutputI16, OutputU8, QuantizedI16, QuantizedU8};
 use crate::error::{Error, Result, elements, expect_len};
 use crate::float::pool::{Span, check, span};
 use crate::simd::Limits;
 use crate::threads::for_each_chunk;
 use crate::{AverageCount, Isa, Pool2dDims};
+use std::ops::AddAssign;
 
 /// The largest element of each window; `empty` for a window wholly on padding.
 ///
@@ -17,6 +20,26 @@ use crate::{AverageCount, Isa, Pool2dDims};
 /// # Errors
 /// If a size is zero that must not be, or a slice's length contradicts `dims`.
 pub fn max_pool2d_u8(isa: Isa, dims: &Pool2dDims, empty: u8, input: &[u8], output: &mut [u8]) -> Result<()> {
+    max_pool2d(isa, dims, [empty, u8::MIN], input, output)
+}
+
+/// As [`max_pool2d_u8`].
+///
+/// # Errors
+/// As [`max_pool2d_u8`].
+pub fn max_pool2d_i16(isa: Isa, dims: &Pool2dDims, empty: i16, input: &[i16], output: &mut [i16]) -> Result<()> {
+    max_pool2d(isa, dims, [empty, i16::MIN], input, output)
+}
+
+/// `smallest` is no greater than any element.
+#[inline(always)]
+fn max_pool2d<T: Ord + Copy + Send + Sync>(
+    isa: Isa,
+    dims: &Pool2dDims,
+    [empty, smallest]: [T; 2],
+    input: &[T],
+    output: &mut [T],
+) -> Result<()> {
     check(dims, input.len(), output.len())?;
     if output.is_empty() {
         return Ok(());
@@ -30,7 +53,7 @@ pub fn max_pool2d_u8(isa: Isa, dims: &Pool2dDims, empty: u8, input: &[u8], outpu
             || {
                 for (ow, output) in output.chunks_exact_mut(channels).enumerate() {
                     let columns = windows.columns(ow);
-                    output.fill(if columns.inside * windows.rows.inside == 0 { empty } else { 0 });
+                    output.fill(if columns.inside * windows.rows.inside == 0 { empty } else { smallest });
                     windows.for_each(columns, |at| {
                         let input = &input[at..][..channels];
                         output.iter_mut().zip(input).for_each(|(y, &x)| *y = (*y).max(x));
@@ -60,9 +83,40 @@ pub fn average_pool2d_u8(
     to: OutputU8,
     output: &mut [u8],
 ) -> Result<()> {
-    check(dims, input.values.len(), output.len())?;
-    check_scale(scale)?;
-    let average = Average { limits: to.limits()?, scales: [scale, to.scale], zero_point: i64::from(input.zero_point) };
+    let average = Average { to: to.limits()?, scales: [scale, to.scale], zero_point: input.zero_point.into() };
+    average_pool2d(isa, dims, count, average, input.values, output)
+}
+
+/// As [`average_pool2d_u8`], but that the product is one of `f64`.
+///
+/// # Errors
+/// As [`average_pool2d_u8`].
+pub fn average_pool2d_i16(
+    isa: Isa,
+    dims: &Pool2dDims,
+    count: AverageCount,
+    scale: f32,
+    input: QuantizedI16,
+    to: OutputI16,
+    output: &mut [i16],
+) -> Result<()> {
+    to.channel()?;
+    let average =
+        Average { to: Rounding::new(to.zero_point, to.min, to.max), scales: [scale, to.scale], zero_point: input.zero_point.into() };
+    average_pool2d(isa, dims, count, average, input.values, output)
+}
+
+#[inline(always)]
+fn average_pool2d<T: Averaged>(
+    isa: Isa,
+    dims: &Pool2dDims,
+    count: AverageCount,
+    average: Average<T::To>,
+    input: &[T],
+    output: &mut [T],
+) -> Result<()> {
+    check(dims, input.len(), output.len())?;
+    check_scale(average.scales[0])?;
     if output.is_empty() {
         return Ok(());
     }
@@ -85,8 +139,8 @@ pub fn average_pool2d_u8(
                         AverageCount::WithPadding => columns.padded * windows.rows.padded,
                     };
                     for (block, output) in output.chunks_mut(LANES).enumerate() {
-                        let mut sums = [0_i32; LANES];
-                        windows.for_each(columns, |at| add(&mut sums, &input.values[at + block * LANES..][..output.len()]));
+                        let mut sums = [T::Sum::default(); LANES];
+                        windows.for_each(columns, |at| add(&mut sums, &input[at + block * LANES..][..output.len()]));
                         average.finish(&sums, inside, counted, output);
                     }
                 }
@@ -100,18 +154,40 @@ pub fn average_pool2d_u8(
 ///
 /// # Errors
 /// If a slice's length contradicts the sizes, or a scale is not finite and positive.
-pub fn global_average_pool_u8(
+pub fn global_average_pool_u8(isa: Isa, dims: [usize; 3], scale: f32, input: QuantizedU8, to: OutputU8, output: &mut [u8]) -> Result<()> {
+    let average = Average { to: to.limits()?, scales: [scale, to.scale], zero_point: input.zero_point.into() };
+    global_average_pool(isa, dims, average, input.values, output)
+}
+
+/// The mean over all positions of `[batch, positions, channels]`, as [`average_pool2d_i16`].
+///
+/// # Errors
+/// As [`global_average_pool_u8`].
+pub fn global_average_pool_i16(
+    isa: Isa,
+    dims: [usize; 3],
+    scale: f32,
+    input: QuantizedI16,
+    to: OutputI16,
+    output: &mut [i16],
+) -> Result<()> {
+    to.channel()?;
+    let average =
+        Average { to: Rounding::new(to.zero_point, to.min, to.max), scales: [scale, to.scale], zero_point: input.zero_point.into() };
+    global_average_pool(isa, dims, average, input.values, output)
+}
+
+#[inline(always)]
+fn global_average_pool<T: Averaged>(
     isa: Isa,
     [batch, positions, channels]: [usize; 3],
-    scale: f32,
-    input: QuantizedU8,
-    to: OutputU8,
-    output: &mut [u8],
+    average: Average<T::To>,
+    input: &[T],
+    output: &mut [T],
 ) -> Result<()> {
-    expect_len("input of pooling", input.values.len(), elements("input of pooling", &[batch, positions, channels])?)?;
+    expect_len("input of pooling", input.len(), elements("input of pooling", &[batch, positions, channels])?)?;
     expect_len("output of pooling", output.len(), elements("output of pooling", &[batch, channels])?)?;
-    check_scale(scale)?;
-    let average = Average { limits: to.limits()?, scales: [scale, to.scale], zero_point: i64::from(input.zero_point) };
+    check_scale(average.scales[0])?;
     if positions > LARGEST_WINDOW {
         return Err(Error::dims(format!("average pooling: a window of {positions} elements may overflow its sum")));
     }
@@ -119,12 +195,12 @@ pub fn global_average_pool_u8(
         return Ok(());
     }
     for (image, output) in output.chunks_exact_mut(channels).enumerate() {
-        let input = &input.values[image * positions * channels..][..positions * channels];
+        let input = &input[image * positions * channels..][..positions * channels];
         for_each_chunk(output, LANES, input.len() / 4, |block, output| {
             isa.run(
                 #[inline(always)]
                 || {
-                    let mut sums = [0_i32; LANES];
+                    let mut sums = [T::Sum::default(); LANES];
                     for pixel in input.chunks_exact(channels) {
                         add(&mut sums, &pixel[block * LANES..][..output.len()]);
                     }
@@ -139,35 +215,65 @@ pub fn global_average_pool_u8(
 /// Channels whose sums are formed together.
 const LANES: usize = 64;
 
-/// More elements of 255 could pass 2³¹.
+/// More elements of 255 could pass 2³¹, and more of 16 bits what `f64` holds exactly.
 const LARGEST_WINDOW: usize = 1 << 23;
+
+/// Elements of which there are means.
+trait Averaged: Copy + Send + Sync {
+    /// A sum of as many as [`LARGEST_WINDOW`].
+    type Sum: Copy + Default + AddAssign + From<Self>;
+    /// What a mean becomes.
+    type To: Copy + Sync;
+    /// `sum - zeros` times the multiplier, rounded.
+    fn mean(to: Self::To, sum: Self::Sum, zeros: i64, multiplier: f32) -> Self;
+}
+
+impl Averaged for u8 {
+    type Sum = i32;
+    type To = Limits;
+
+    #[inline(always)]
+    fn mean(to: Limits, sum: i32, zeros: i64, multiplier: f32) -> Self {
+        // Within 32 bits, as `LARGEST_WINDOW` says.
+        to.apply(sum - zeros as i32, multiplier)
+    }
+}
+
+impl Averaged for i16 {
+    type Sum = i64;
+    type To = Rounding;
+
+    #[inline(always)]
+    fn mean(to: Rounding, sum: i64, zeros: i64, multiplier: f32) -> Self {
+        to.round((sum - zeros) as f64 * f64::from(multiplier))
+    }
+}
 
 /// `sums[c] += input[c]`
 #[inline(always)]
-fn add(sums: &mut [i32; LANES], input: &[u8]) {
+fn add<T: Averaged>(sums: &mut [T::Sum; LANES], input: &[T]) {
     if let Some(input) = input.first_chunk::<LANES>() {
-        sums.iter_mut().zip(input).for_each(|(sum, &x)| *sum += i32::from(x));
+        sums.iter_mut().zip(input).for_each(|(sum, &x)| *sum += x.into());
     } else {
-        sums.iter_mut().zip(input).for_each(|(sum, &x)| *sum += i32::from(x));
+        sums.iter_mut().zip(input).for_each(|(sum, &x)| *sum += x.into());
     }
 }
 
 /// From a sum to a mean.
 #[derive(Clone, Copy)]
-struct Average {
-    limits: Limits,
+struct Average<To> {
+    to: To,
     /// Of input and output.
     scales: [f32; 2],
     zero_point: i64,
 }
 
-impl Average {
+impl<To: Copy> Average<To> {
     #[inline(always)]
-    fn finish(&self, sums: &[i32; LANES], inside: usize, counted: usize, output: &mut [u8]) {
+    fn finish<T: Averaged<To = To>>(&self, sums: &[T::Sum; LANES], inside: usize, counted: usize, output: &mut [T]) {
         let multiplier = self.scales[0] / (self.scales[1] * counted.max(1) as f32);
-        // Within 32 bits, as `LARGEST_WINDOW` says.
-        let zero = (inside as i64 * self.zero_point) as i32;
-        output.iter_mut().zip(sums).for_each(|(y, &sum)| *y = self.limits.apply(sum - zero, multiplier));
+        let zeros = inside as i64 * self.zero_point;
+        output.iter_mut().zip(sums).for_each(|(y, &sum)| *y = T::mean(self.to, sum, zeros, multiplier));
     }
 }
 
@@ -205,8 +311,9 @@ impl<'a> Windows<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{at_thread_counts, bytes};
+    use crate::testing::{at_thread_counts, bytes, words};
 
+    const WIDE: OutputI16 = OutputI16 { scale: 0.000_031, zero_point: -77, min: -30_000, max: 31_000 };
     const TO: OutputU8 = OutputU8 { scale: 0.031, zero_point: 77, min: 5, max: 240 };
 
     #[test]
@@ -238,6 +345,7 @@ mod tests {
             let input = bytes(1, dims.batch * dims.in_h * dims.in_w * dims.channels);
             let len = dims.batch * dims.out_h * dims.out_w * dims.channels;
             let (mut largest, mut means) = (Vec::new(), [Vec::new(), Vec::new()]);
+            let (words, mut wide) = (words(1, input.len()), [Vec::new(), Vec::new(), Vec::new()]);
             for at in 0..len {
                 let (c, x, y) = (at % dims.channels, at / dims.channels % dims.out_w, at / dims.channels / dims.out_w % dims.out_h);
                 let image = at / dims.channels / dims.out_w / dims.out_h;
@@ -250,11 +358,18 @@ mod tests {
                     padded += 1;
                     let (iy, ix) = (iy.wrapping_sub(dims.pad_h[0]), ix.wrapping_sub(dims.pad_w[0]));
                     if iy < dims.in_h && ix < dims.in_w {
-                        inside.push(input[((image * dims.in_h + iy) * dims.in_w + ix) * dims.channels + c]);
+                        inside.push(((image * dims.in_h + iy) * dims.in_w + ix) * dims.channels + c);
                     }
                 }
-                largest.push(inside.iter().copied().max().unwrap_or(9));
-                let sum: i32 = inside.iter().map(|&x| i32::from(x) - 120).sum();
+                largest.push(inside.iter().map(|&at| input[at]).max().unwrap_or(9));
+                wide[2].push(inside.iter().map(|&at| words[at]).max().unwrap_or(9));
+                let sum: i32 = inside.iter().map(|&at| i32::from(input[at]) - 120).sum();
+                let sum_of_words: i64 = inside.iter().map(|&at| i64::from(words[at]) + 5).sum();
+                for (wide, count) in wide.iter_mut().zip([inside.len(), padded]) {
+                    let multiplier = 0.000_025_f32 / (WIDE.scale * count.max(1) as f32);
+                    let mean = (sum_of_words as f64 * f64::from(multiplier)).round_ties_even() - 77.0;
+                    wide.push(mean.clamp(-30_000.0, 31_000.0) as i16);
+                }
                 for (means, count) in means.iter_mut().zip([inside.len(), padded]) {
                     let mean = (sum as f32 * (0.025 / (TO.scale * count.max(1) as f32))).round_ties_even() + 77.0;
                     means.push(mean.clamp(5.0, 240.0) as u8);
@@ -270,7 +385,19 @@ mod tests {
                         average_pool2d_u8(isa, &dims, count, 0.025, quantized, TO, &mut output).unwrap();
                         assert_eq!(&output, expect, "{count:?}, {} with {threads} threads, {dims:?}", isa.name());
                     }
+                    let mut output_of_words = vec![0; len];
+                    max_pool2d_i16(isa, &dims, 9, &words, &mut output_of_words).unwrap();
+                    assert_eq!(output_of_words, wide[2], "{} with {threads} threads, {dims:?}", isa.name());
+                    let quantized_words = QuantizedI16 { values: &words, zero_point: -5 };
+                    for (count, expect) in [(AverageCount::Inside, &wide[0]), (AverageCount::WithPadding, &wide[1])] {
+                        average_pool2d_i16(isa, &dims, count, 0.000_025, quantized_words, WIDE, &mut output_of_words).unwrap();
+                        assert_eq!(&output_of_words, expect, "{count:?}, {} with {threads} threads, {dims:?}", isa.name());
+                    }
                     if dims.out_h == 1 && dims.kernel == [dims.in_h, dims.in_w] {
+                        output_of_words.fill(0);
+                        let sizes = [dims.batch, dims.in_h * dims.in_w, dims.channels];
+                        global_average_pool_i16(isa, sizes, 0.000_025, quantized_words, WIDE, &mut output_of_words).unwrap();
+                        assert_eq!(output_of_words, wide[0], "{} with {threads} threads", isa.name());
                         output.fill(0);
                         let sizes = [dims.batch, dims.in_h * dims.in_w, dims.channels];
                         global_average_pool_u8(isa, sizes, 0.025, quantized, TO, &mut output).unwrap();
@@ -305,6 +432,11 @@ mod tests {
         assert!(run(&Pool2dDims { kernel: [1 << 12, 1 << 12], ..good }, 1.0, TO).is_err());
         assert!(run(&good, 0.0, TO).is_err());
         assert!(run(&good, 1.0, OutputU8 { min: 9, max: 8, ..TO }).is_err());
+        let words = QuantizedI16 { values: &[0; 4], zero_point: 0 };
+        for (scale, to) in [(0.0, WIDE), (1.0, OutputI16 { min: 9, max: 8, ..WIDE }), (1.0, OutputI16 { scale: -1.0, ..WIDE })] {
+            assert!(average_pool2d_i16(Isa::best(), &good, AverageCount::Inside, scale, words, to, &mut [0]).is_err());
+            assert!(global_average_pool_i16(Isa::best(), [1, 4, 1], scale, words, to, &mut [0]).is_err());
+        }
         assert!(max_pool2d_u8(Isa::best(), &good, 0, &[0; 3], &mut [0]).is_err());
         let input = QuantizedU8 { values: &[0; 4], zero_point: 0 };
         assert!(global_average_pool_u8(Isa::best(), [1, 2, 3], 1.0, input, TO, &mut [0; 3]).is_err());

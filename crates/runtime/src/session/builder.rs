@@ -13,7 +13,7 @@ use super::compile::Program;
 use super::facts::Facts;
 use super::flow::buffer;
 use super::fuse::fuse;
-use super::integer::{IntegerKernel, shift};
+use super::integer::{IntegerKernel, Width};
 use super::kernel::Kernel;
 use super::lower::{Mapped, lower};
 use super::plan::{Plan, Slot, SlotId, Step, Storage, room};
@@ -274,7 +274,7 @@ impl<'a> Builder<'a> {
         self.room(DType::F32, shape)
     }
 
-    /// A new slot in the arena for integers that are held as `u8`.
+    /// A new slot in the arena for integers that are held.
     pub(super) fn held_output(&mut self, value: ValueId) -> Result<SlotId> {
         let name = &self.program.graph.value(value).name;
         let unknown = || Error::new(ErrorKind::Shape, format!("the type of '{name}' is not known"));
@@ -288,7 +288,7 @@ impl<'a> Builder<'a> {
     pub(super) fn held(&mut self, node: NodeId, value: ValueId) -> Result<SlotId> {
         let slot = self.slot(value)?;
         let Slot { dtype, storage, .. } = &self.slots[slot.0];
-        let as_held = dtype.is_none_or(|d| d == DType::U8 || shift(d).is_none());
+        let as_held = dtype.is_none_or(|d| d == DType::U8 || Width::of(d).is_none());
         if as_held || matches!(storage, Storage::Arena(_)) {
             return Ok(slot);
         }

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use fewbit_kernels as kernels;
-use fewbit_kernels::{Clamp, Isa, Operand, OutputU8};
+use fewbit_kernels::{Clamp, Isa, Operand};
 
 use super::broadcast::Side;
-use super::integer::{Scaled, quantize};
+use super::integer::{Scaled, Width, quantize};
 use super::kernel::{Operands, Target, kernel_error};
 use crate::Result;
 
@@ -65,6 +65,7 @@ struct LaidOut {
 enum Input {
     Floats,
     Bytes,
+    Words,
 }
 
 /// What a link computes.
@@ -78,7 +79,7 @@ pub(super) enum Function {
     Dequantize(Scaled),
     Lookup(Arc<[f32; 256]>),
     /// The last one.
-    Quantize(OutputU8),
+    Quantize(Scaled),
 }
 
 /// One function with its operands.
@@ -116,6 +117,7 @@ pub(super) enum Given {
 enum Outside<'a> {
     Floats(Cow<'a, [f32]>),
     Bytes(&'a [u8]),
+    Words(&'a [i16]),
     Nothing,
 }
 
@@ -156,8 +158,10 @@ impl Chain {
                 operands.push(match *g {
                     Given::Link(link) => Source::Held(links.get(link)?.to),
                     Given::Input(i, Side::Full) => {
-                        if matches!(function, Function::Dequantize(_) | Function::Lookup(_)) {
-                            *inputs.get_mut(i)? = Input::Bytes;
+                        match function {
+                            Function::Dequantize(Scaled { width: Width::Word, .. }) => *inputs.get_mut(i)? = Input::Words,
+                            Function::Dequantize(_) | Function::Lookup(_) => *inputs.get_mut(i)? = Input::Bytes,
+                            Function::Unary(_) | Function::Binary { .. } | Function::Quantize(_) => {}
                         }
                         Source::Full(i)
                     }
@@ -191,6 +195,7 @@ impl Chain {
             *outside = match input {
                 Input::Floats => Outside::Floats(inputs.floats(i)?),
                 Input::Bytes => Outside::Bytes(inputs.bytes(i)?),
+                Input::Words => Outside::Words(inputs.words(i)?),
             };
         }
         match self.held {
@@ -206,14 +211,22 @@ impl Chain {
         let operations = output.len.saturating_mul(self.links.len());
         let failed = OnceLock::new();
         let note = |done: kernels::Result<()>| done.unwrap_or_else(|e| drop(failed.set(kernel_error(&e))));
-        if matches!(self.links.last(), Some(Link { function: Function::Quantize(_), .. })) {
-            kernels::for_each_chunk(output.bytes(), piece, operations, |i, output| {
-                note(self.piece::<N>(isa, inputs, i * piece, Written::Bytes(output)));
-            });
-        } else {
-            kernels::for_each_chunk(output.floats(), piece, operations, |i, output| {
-                note(self.piece::<N>(isa, inputs, i * piece, Written::Floats(output)));
-            });
+        match self.links.last().map(|link| &link.function) {
+            Some(Function::Quantize(Scaled { width: Width::Byte, .. })) => {
+                kernels::for_each_chunk(output.bytes(), piece, operations, |i, output| {
+                    note(self.piece::<N>(isa, inputs, i * piece, Written::Bytes(output)));
+                });
+            }
+            Some(Function::Quantize(Scaled { width: Width::Word, .. })) => {
+                kernels::for_each_chunk(output.words(), piece, operations, |i, output| {
+                    note(self.piece::<N>(isa, inputs, i * piece, Written::Words(output)));
+                });
+            }
+            _ => {
+                kernels::for_each_chunk(output.floats(), piece, operations, |i, output| {
+                    note(self.piece::<N>(isa, inputs, i * piece, Written::Floats(output)));
+                });
+            }
         }
         failed.into_inner().map_or(Ok(()), Err)
     }
@@ -249,7 +262,10 @@ impl Chain {
                 (Written::Bytes(output), Function::Quantize(to)) => {
                     quantize(isa, *to, view.floats(last.operands[0]), &mut output[at..][..n])?;
                 }
-                (Written::Bytes(_), _) => {}
+                (Written::Words(output), Function::Quantize(to)) => {
+                    quantize(isa, *to, view.floats(last.operands[0]), &mut output[at..][..n])?;
+                }
+                (Written::Bytes(_) | Written::Words(_), _) => {}
                 (Written::Floats(output), _) => view.compute(isa, last, &mut output[at..][..n])?,
             }
             at += n;
@@ -282,6 +298,7 @@ impl Chain {
 enum Written<'a> {
     Floats(&'a mut [f32]),
     Bytes(&'a mut [u8]),
+    Words(&'a mut [i16]),
 }
 
 impl Written<'_> {
@@ -289,6 +306,7 @@ impl Written<'_> {
         match self {
             Self::Floats(output) => output.len(),
             Self::Bytes(output) => output.len(),
+            Self::Words(output) => output.len(),
         }
     }
 }
@@ -297,14 +315,21 @@ impl Outside<'_> {
     fn floats(&self) -> &[f32] {
         match self {
             Self::Floats(floats) => floats,
-            Self::Bytes(_) | Self::Nothing => &[],
+            Self::Bytes(_) | Self::Words(_) | Self::Nothing => &[],
         }
     }
 
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Bytes(bytes) => bytes,
-            Self::Floats(_) | Self::Nothing => &[],
+            Self::Floats(_) | Self::Words(_) | Self::Nothing => &[],
+        }
+    }
+
+    fn words(&self) -> &[i16] {
+        match self {
+            Self::Words(words) => words,
+            Self::Floats(_) | Self::Bytes(_) | Self::Nothing => &[],
         }
     }
 }
@@ -336,7 +361,12 @@ impl View<'_> {
         match (&link.function, &link.operands[..]) {
             (Function::Unary(op), &[x]) => kernels::unary(isa, *op, self.floats(x), output),
             (Function::Binary { op, clamp }, &[a, b]) => kernels::binary(isa, *op, self.operand(a), self.operand(b), *clamp, output),
-            (Function::Dequantize(from), &[x]) => kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), bytes(x), output),
+            (Function::Dequantize(from), &[x]) => match (from.width, x) {
+                (Width::Word, Source::Full(input)) => {
+                    kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), &inputs[input].words()[at..][..n], output)
+                }
+                _ => kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), bytes(x), output),
+            },
             (Function::Lookup(table), &[x]) => kernels::lookup_f32(isa, table, bytes(x), output),
             _ => Ok(()),
         }

@@ -11,7 +11,7 @@ use fewbit_tensor::{DType, Tensor};
 
 use super::awake;
 use super::compile::Program;
-use super::integer::shift;
+use super::integer::Width;
 use super::kernel::{Kernel, Operands, Target};
 use super::plan::{Plan, Slot, SlotId, Step, Storage};
 use super::{TapView, Workspace};
@@ -159,13 +159,25 @@ impl Run<'_> {
         let slot = &self.plan.slots[id.0];
         match (&slot.storage, &slot.shape) {
             (Storage::Arena(start), Some(shape)) => match slot.dtype {
-                Some(dtype) if let Some(shift) = shift(dtype) => {
-                    let held: &[u8] = &bytemuck::cast_slice(&self.workspace.arena[self.base + start..][..slot.room()])[..slot.len()];
-                    if dtype.bits() < 8 {
-                        let integers: Vec<i64> = held.iter().map(|q| i64::from(*q) - i64::from(shift)).collect();
-                        return Ok(Tensor::from_integers(dtype, shape.as_slice(), &integers)?);
+                Some(dtype) if let Some(width) = Width::of(dtype) => {
+                    let room = &self.workspace.arena[self.base + start..][..slot.room()];
+                    let shift = width.shift(dtype);
+                    match (width, dtype.bits()) {
+                        (Width::Byte, 8) => {
+                            let held: &[u8] = &bytemuck::cast_slice(room)[..slot.len()];
+                            Ok(Tensor::new(dtype, shape.as_slice(), held.iter().map(|q| q ^ shift as u8).collect::<Vec<u8>>())?)
+                        }
+                        (Width::Byte, _) => {
+                            let held: &[u8] = &bytemuck::cast_slice(room)[..slot.len()];
+                            let integers: Vec<i64> = held.iter().map(|q| i64::from(*q) - shift).collect();
+                            Ok(Tensor::from_integers(dtype, shape.as_slice(), &integers)?)
+                        }
+                        (Width::Word, _) => {
+                            let held: &[i16] = &bytemuck::cast_slice(room)[..slot.len()];
+                            let bytes: Vec<u8> = held.iter().flat_map(|q| (q ^ shift as i16).to_le_bytes()).collect();
+                            Ok(Tensor::new(dtype, shape.as_slice(), bytes)?)
+                        }
                     }
-                    Ok(Tensor::new(dtype, shape.as_slice(), held.iter().map(|q| q ^ shift).collect::<Vec<u8>>())?)
                 }
                 _ => Ok(Tensor::from_vec(shape.as_slice(), self.floats(*start, slot).to_vec())?),
             },
@@ -232,6 +244,11 @@ impl Operands for Memory<'_> {
             Some(room) => Ok(&bytemuck::cast_slice(room)[..slot.len()]),
             None => Ok(self.stored(slot).map(Tensor::bytes)?),
         }
+    }
+
+    fn words(&self, index: usize) -> Result<&[i16]> {
+        let slot = self.slot(index)?;
+        Ok(&bytemuck::cast_slice(self.room(slot)?.ok_or_else(missing)?)[..slot.len()])
     }
 
     fn tensor(&self, index: usize) -> Result<&Tensor> {

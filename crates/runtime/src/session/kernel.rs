@@ -72,6 +72,8 @@ pub(super) trait Operands {
     fn floats(&self, index: usize) -> Result<Cow<'_, [f32]>>;
     /// The integers of the input at `index`, which are held as `u8`.
     fn bytes(&self, index: usize) -> Result<&[u8]>;
+    /// The integers of the input at `index`, which are held as `i16`.
+    fn words(&self, index: usize) -> Result<&[i16]>;
     /// The input at `index`, which is no value of the arena.
     fn tensor(&self, index: usize) -> Result<&Tensor>;
     /// Whether the node has an input at `index`.
@@ -94,6 +96,10 @@ impl<'a> Target<'a> {
     }
 
     pub(super) fn bytes(self) -> &'a mut [u8] {
+        &mut bytemuck::cast_slice_mut(self.memory)[..self.len]
+    }
+
+    pub(super) fn words(self) -> &'a mut [i16] {
         &mut bytemuck::cast_slice_mut(self.memory)[..self.len]
     }
 }

@@ -8,7 +8,7 @@ use fewbit_tensor::{DType, Tensor};
 
 use super::builder::Builder;
 use super::compile::Program;
-use super::integer::shift;
+use super::integer::Width;
 use super::kernel::Kernel;
 use crate::Result;
 
@@ -63,11 +63,12 @@ impl Slot {
     }
 }
 
-/// `f32` elements of the arena that so many elements take: floats, or integers that are held as bytes.
+/// `f32` elements of the arena that so many elements take: floats, or integers as they are held.
 pub(super) fn room(dtype: Option<DType>, len: usize) -> usize {
-    match dtype {
-        Some(dtype) if shift(dtype).is_some() => len.div_ceil(size_of::<f32>()),
-        _ => len,
+    match dtype.and_then(Width::of) {
+        Some(Width::Byte) => len.div_ceil(size_of::<f32>()),
+        Some(Width::Word) => len.div_ceil(size_of::<f32>() / size_of::<i16>()),
+        None => len,
     }
 }
 
@@ -81,7 +82,7 @@ pub(super) enum Storage {
     /// A tensor that a step makes, by its index in the workspace.
     Heap(usize),
     /// The arena from this `f32` element on; while a plan is made, the number of a buffer. It holds floats and integers of at
-    /// most 8 bits, a byte each, signed ones as their numbers plus 128.
+    /// most 16 bits, as bytes or words, see `integer::scaled`.
     Arena(usize),
 }
 

@@ -130,7 +130,7 @@ impl<F: Finish> Blocks<'_, F> {
         }
     }
 
-    fn gather(&self, group: usize) -> Gather<'_> {
+    fn gather(&self, group: usize) -> Gather<'_, u8> {
         let Panels { in_group, quads, .. } = *self.panels;
         let (input, zero_point) = (self.work.input.values, self.work.input.zero_point);
         let (window, channel) = (self.work.window, group * in_group);

@@ -124,7 +124,7 @@ impl Dense {
 
 /// Pixels of a piece: two pieces per thread and whole tiles, for threads seldom run equally fast; of a few pixels one piece each, and as
 /// even as can be.
-fn share_of(pixels: usize, threads: usize) -> usize {
+pub(super) fn share_of(pixels: usize, threads: usize) -> usize {
     const TILES: usize = 64;
     let pieces = if threads == 1 || pixels < TILES * threads { threads } else { 2 * threads };
     let even = pixels.div_ceil(pieces);

@@ -1,4 +1,4 @@
-//! The inputs of windows as rows of bytes, side by side: what the dense kernel multiplies.
+//! The inputs of windows as rows, side by side: what the dense kernel multiplies.
 //!
 //! Padding becomes the zero point. A row is as long as the weights' quads ask; what lies behind the window's inputs is
 //! multiplied by zero.
@@ -8,10 +8,10 @@ use std::ops::Range;
 
 /// Outputs over all images, in order.
 #[derive(Clone, Copy)]
-pub(super) struct Gather<'a> {
+pub(super) struct Gather<'a, T> {
     pub(super) window: &'a Window,
-    pub(super) input: &'a [u8],
-    pub(super) zero_point: u8,
+    pub(super) input: &'a [T],
+    pub(super) zero_point: T,
     /// The first input channel, and their number.
     pub(super) channel: usize,
     pub(super) channels: usize,
@@ -21,16 +21,16 @@ pub(super) struct Gather<'a> {
     pub(super) row: usize,
 }
 
-impl<'a> Gather<'a> {
+impl<'a, T: Copy + Default> Gather<'a, T> {
     /// The rows from output `first` on as they lie in the input, if they do: where they begin, and elements from one to the next.
-    pub(super) fn in_place(&self, first: usize) -> Option<(&'a [u8], usize)> {
+    pub(super) fn in_place(&self, first: usize) -> Option<(&'a [T], usize)> {
         let step = self.window.in_c;
         (self.window.pointwise().is_some() && self.channels == self.row).then(|| (&self.input[first * step + self.channel..], step))
     }
 
     /// Writes the rows of `pixels` outputs from `first` on.
     #[inline(always)]
-    pub(super) fn run(&self, first: usize, pixels: usize, rows: &mut [u8]) {
+    pub(super) fn run(&self, first: usize, pixels: usize, rows: &mut [T]) {
         let Window { in_c, out_w, .. } = *self.window;
         if self.row == 0 {
             return;
@@ -64,12 +64,12 @@ impl<'a> Gather<'a> {
     /// [`line`](Self::line) where a kernel row is a run of at most `N` inputs: moves of `N`, each of which may write what later ones write
     /// again, as they ascend.
     #[inline(always)]
-    fn short_runs<const N: usize>(&self, line: usize, x: usize, count: usize, rows: &mut [u8]) {
+    fn short_runs<const N: usize>(&self, line: usize, x: usize, count: usize, rows: &mut [T]) {
         let Window { in_h, in_w, in_c, out_h, vertical, horizontal, .. } = *self.window;
         let y = line % out_h;
         let inside = covered(x, count, |x| horizontal.at(x, 0) < in_w && horizontal.at(x, horizontal.count - 1) < in_w);
         let lines = covered(0, vertical.count, |i| vertical.at(y, i) < in_h);
-        let runs = Runs::<N> {
+        let runs = Runs::<T, N> {
             input: self.input,
             first: (line / out_h * in_h + vertical.at(y, lines.start).min(in_h)) * in_w * in_c,
             down: vertical.dilation.wrapping_mul(in_w * in_c),
@@ -79,7 +79,7 @@ impl<'a> Gather<'a> {
             len: horizontal.count * in_c,
             padding: [self.zero_point; N],
         };
-        let edge = |p: usize, rows: &mut [u8]| {
+        let edge = |p: usize, rows: &mut [T]| {
             // The taps from `start` to `end` are on inputs; positions left of these are as large as 2⁶⁴.
             let column = horizontal.at(x + p, 0) as isize;
             let start = column.saturating_neg().clamp(0, horizontal.count as isize);
@@ -94,7 +94,7 @@ impl<'a> Gather<'a> {
 
     /// The rows of `count` outputs of a line from column `x` on.
     #[inline(always)]
-    fn line(&self, line: usize, x: usize, count: usize, rows: &mut [u8]) {
+    fn line(&self, line: usize, x: usize, count: usize, rows: &mut [T]) {
         let Window { in_h, in_w, in_c, out_h, vertical, horizontal, .. } = *self.window;
         let width = horizontal.count;
         // Where the columns of a kernel row are one run of inputs, it is copied at once for the outputs that see no padding.
@@ -119,7 +119,7 @@ impl<'a> Gather<'a> {
 
     /// One tap of some of the outputs from column `x` on, from the input line that begins with `pixel`; `to` is its place in a row.
     #[inline(always)]
-    fn tap(&self, pixel: usize, x: usize, j: usize, outputs: Range<usize>, to: usize, rows: &mut [u8]) {
+    fn tap(&self, pixel: usize, x: usize, j: usize, outputs: Range<usize>, to: usize, rows: &mut [T]) {
         let Window { in_w, in_c, horizontal, .. } = *self.window;
         let inside = covered(x + outputs.start, outputs.len(), |x| horizontal.at(x, j) < in_w);
         let inside = outputs.start + inside.start..outputs.start + inside.end;
@@ -132,12 +132,12 @@ impl<'a> Gather<'a> {
     }
 
     /// Element `i` of the row of an output; 0 behind its end.
-    pub(super) fn element(&self, pixel: usize, i: usize) -> u8 {
+    pub(super) fn element(&self, pixel: usize, i: usize) -> T {
         let Window { in_h, in_w, in_c, out_h, out_w, vertical, horizontal, .. } = *self.window;
         let (row, i) = (i / self.line, i % self.line);
         let (tap, channel) = (i / self.channels, self.channel + i % self.channels);
         if row >= vertical.count || tap >= horizontal.count {
-            return 0;
+            return T::default();
         }
         let line = pixel / out_w;
         let (y, x) = (vertical.at(line % out_h, row), horizontal.at(pixel % out_w, tap));
@@ -147,8 +147,8 @@ impl<'a> Gather<'a> {
 }
 
 /// What the rows of a line of outputs are made of, if a kernel row is a run of at most `N` inputs.
-struct Runs<'a, const N: usize> {
-    input: &'a [u8],
+struct Runs<'a, T, const N: usize> {
+    input: &'a [T],
     /// The first input line that a window sees, and elements to the next.
     first: usize,
     down: usize,
@@ -158,13 +158,13 @@ struct Runs<'a, const N: usize> {
     below: usize,
     /// Elements of a kernel row.
     len: usize,
-    padding: [u8; N],
+    padding: [T; N],
 }
 
-impl<const N: usize> Runs<'_, N> {
+impl<T: Copy, const N: usize> Runs<'_, T, N> {
     /// Outputs whose columns are all on the input; the first begins at `from` in a line, others `stride` behind each other.
     #[inline(always)]
-    fn inside(&self, outputs: Range<usize>, [from, stride]: [usize; 2], rows: &mut [u8], row: usize) {
+    fn inside(&self, outputs: Range<usize>, [from, stride]: [usize; 2], rows: &mut [T], row: usize) {
         let (from, to) = (self.first + from, outputs.start * row);
         // How far the last move of an output ends behind where its row and its first input are; no sum of lengths overflows.
         let last = self.lines.saturating_sub(1);
@@ -182,7 +182,7 @@ impl<const N: usize> Runs<'_, N> {
             let mut from = from + i * stride;
             let mut to = self.pad(self.above, rows, to + i * row);
             for _ in 0..self.lines {
-                shift::<N>(self.input, from, rows, to, self.len);
+                shift::<T, N>(self.input, from, rows, to, self.len);
                 (from, to) = (from.wrapping_add(self.down), to + self.len);
             }
             self.pad(self.below, rows, to);
@@ -194,7 +194,7 @@ impl<const N: usize> Runs<'_, N> {
     /// # Safety
     /// The moves of the last output end within `input` and `rows`, and those from one input line to the next ascend.
     #[inline(always)]
-    unsafe fn moves<const LINES: usize>(&self, count: usize, [from, stride]: [usize; 2], rows: &mut [u8], [to, row]: [usize; 2]) {
+    unsafe fn moves<const LINES: usize>(&self, count: usize, [from, stride]: [usize; 2], rows: &mut [T], [to, row]: [usize; 2]) {
         let lines = if LINES > 0 { LINES } else { self.lines };
         for i in 0..count {
             let (mut from, mut to) = (from + i * stride, to + i * row);
@@ -204,8 +204,8 @@ impl<const N: usize> Runs<'_, N> {
             for _ in 0..lines {
                 // SAFETY: the caller promises that this ends within both slices; they take any alignment.
                 unsafe {
-                    let run = self.input.as_ptr().add(from).cast::<[u8; N]>().read();
-                    rows.as_mut_ptr().add(to).cast::<[u8; N]>().write(run);
+                    let run = self.input.as_ptr().add(from).cast::<[T; N]>().read();
+                    rows.as_mut_ptr().add(to).cast::<[T; N]>().write(run);
                 }
                 (from, to) = (from.wrapping_add(self.down), to + self.len);
             }
@@ -217,7 +217,7 @@ impl<const N: usize> Runs<'_, N> {
 
     /// An output whose kernel rows have inputs from element `start` to `end`, the first of them `from` in a line.
     #[inline(always)]
-    fn edge(&self, from: usize, [start, end]: [usize; 2], rows: &mut [u8], to: usize) {
+    fn edge(&self, from: usize, [start, end]: [usize; 2], rows: &mut [T], to: usize) {
         if start == end {
             self.pad(self.above + self.lines + self.below, rows, to);
             return;
@@ -226,7 +226,7 @@ impl<const N: usize> Runs<'_, N> {
         let mut to = self.pad(self.above, rows, to);
         for _ in 0..self.lines {
             put(&self.padding, rows, to, start);
-            shift::<N>(self.input, from, rows, to + start, end - start);
+            shift::<T, N>(self.input, from, rows, to + start, end - start);
             put(&self.padding, rows, to + end, self.len - end);
             (from, to) = (from.wrapping_add(self.down), to + self.len);
         }
@@ -235,7 +235,7 @@ impl<const N: usize> Runs<'_, N> {
 
     /// Writes so many kernel rows of padding; returns where they end.
     #[inline(always)]
-    fn pad(&self, lines: usize, rows: &mut [u8], mut to: usize) -> usize {
+    fn pad(&self, lines: usize, rows: &mut [T], mut to: usize) -> usize {
         for _ in 0..lines {
             put(&self.padding, rows, to, self.len);
             to += self.len;
@@ -246,7 +246,7 @@ impl<const N: usize> Runs<'_, N> {
 
 /// Writes `len` elements, or all `N` where there is room.
 #[inline(always)]
-fn put<const N: usize>(padding: &[u8; N], rows: &mut [u8], to: usize, len: usize) {
+fn put<T: Copy, const N: usize>(padding: &[T; N], rows: &mut [T], to: usize, len: usize) {
     let rows = &mut rows[to..];
     match rows.first_chunk_mut() {
         Some(rows) => *rows = *padding,
@@ -256,7 +256,7 @@ fn put<const N: usize>(padding: &[u8; N], rows: &mut [u8], to: usize, len: usize
 
 /// Copies `len` elements, or `N` where there are as many and room.
 #[inline(always)]
-fn shift<const N: usize>(input: &[u8], from: usize, rows: &mut [u8], to: usize, len: usize) {
+fn shift<T: Copy, const N: usize>(input: &[T], from: usize, rows: &mut [T], to: usize, len: usize) {
     let (input, rows) = (&input[from..], &mut rows[to..]);
     match (input.first_chunk::<N>(), rows.first_chunk_mut::<N>()) {
         (Some(input), Some(rows)) => *rows = *input,
@@ -281,7 +281,7 @@ struct Strided {
 
 /// `count` runs of `len` times `value`.
 #[inline(always)]
-fn fill(rows: &mut [u8], to: Strided, count: usize, len: usize, value: u8) {
+fn fill<T: Copy>(rows: &mut [T], to: Strided, count: usize, len: usize, value: T) {
     for i in 0..count {
         rows[to.first + i * to.step..][..len].fill(value);
     }
@@ -289,18 +289,18 @@ fn fill(rows: &mut [u8], to: Strided, count: usize, len: usize, value: u8) {
 
 /// Copies `count` runs of `len` elements, as a few moves of known length that may overlap.
 #[inline(always)]
-fn copy(input: &[u8], from: Strided, rows: &mut [u8], to: Strided, count: usize, len: usize) {
+fn copy<T: Copy>(input: &[T], from: Strided, rows: &mut [T], to: Strided, count: usize, len: usize) {
     match len {
-        16.. => copy_runs::<16>(input, from, rows, to, count, len),
-        8..16 => copy_runs::<8>(input, from, rows, to, count, len),
-        4..8 => copy_runs::<4>(input, from, rows, to, count, len),
-        _ => copy_runs::<1>(input, from, rows, to, count, len),
+        16.. => copy_runs::<T, 16>(input, from, rows, to, count, len),
+        8..16 => copy_runs::<T, 8>(input, from, rows, to, count, len),
+        4..8 => copy_runs::<T, 4>(input, from, rows, to, count, len),
+        _ => copy_runs::<T, 1>(input, from, rows, to, count, len),
     }
 }
 
 /// [`copy`] in moves of `N <= len` elements.
 #[inline(always)]
-fn copy_runs<const N: usize>(input: &[u8], from: Strided, rows: &mut [u8], to: Strided, count: usize, len: usize) {
+fn copy_runs<T: Copy, const N: usize>(input: &[T], from: Strided, rows: &mut [T], to: Strided, count: usize, len: usize) {
     for i in 0..count {
         let input = &input[from.first + i * from.step..][..len];
         let row = &mut rows[to.first + i * to.step..][..len];

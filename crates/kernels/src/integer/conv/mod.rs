@@ -52,4 +52,4 @@ mod words;
 
 pub use packed::{Conv2dWeightsI8, PackedConv2dU8};
 pub use transpose::{ConvTranspose2dWeightsI8, PackedConvTranspose2dU8};
-pub use words::{Conv2dWeightsI16, PackedConv2dI16, RequantizeI16};
+pub use words::{Conv2dWeightsI16, PackedConv2dI16};

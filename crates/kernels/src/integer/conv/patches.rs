@@ -50,7 +50,7 @@ impl<F: Finish> Patches<'_, F> {
         }
     }
 
-    fn gather(&self, group: usize) -> Gather<'_> {
+    fn gather(&self, group: usize) -> Gather<'_, u8> {
         let Work { window, groups, input, .. } = *self.work;
         let Strips { in_group: channels, quads, .. } = *self.strips;
         let line = if groups == 1 { quads * QUAD } else { window.horizontal.count * channels };
@@ -75,7 +75,7 @@ impl<F: Finish> Patches<'_, F> {
     }
 
     /// Rows that lie in the input as they are multiplied.
-    fn in_place(&self, gather: &Gather, piece: &mut Piece<F::Output>) {
+    fn in_place(&self, gather: &Gather<u8>, piece: &mut Piece<F::Output>) {
         let height = (BLOCK / gather.row.max(1)).clamp(BLOCK_ROWS.start, BLOCK_ROWS.end);
         for at in (0..piece.pixels).step_by(height) {
             if let Some((bytes, step)) = gather.in_place(piece.first + at) {
@@ -86,7 +86,7 @@ impl<F: Finish> Patches<'_, F> {
 
     /// Rows that are laid out first.
     #[inline(never)]
-    fn laid_out(&self, gather: &Gather, piece: &mut Piece<F::Output>) {
+    fn laid_out(&self, gather: &Gather<u8>, piece: &mut Piece<F::Output>) {
         let mut scratch = Scratch::<u8, ROOM>::new();
         let height = (BLOCK / gather.row.max(1)).clamp(1, BLOCK_ROWS.end).min(piece.pixels.max(1));
         let bytes = scratch.take(height * gather.row);
@@ -164,7 +164,8 @@ impl<F: Finish> Patches<'_, F> {
                     step,
                     count,
                     runs: vertical.count,
-                    run: vertical.dilation * line,
+                    // Of a single run in a transposed convolution it may be any number.
+                    run: vertical.dilation.wrapping_mul(line),
                     quads: self.strips.quads,
                 };
                 let (output, placement) = piece.outputs(at * out_w + part.columns.start - piece.first, channel);
@@ -175,7 +176,7 @@ impl<F: Finish> Patches<'_, F> {
 
     /// Windows that are too long to be laid out: one quad after another, and slowly.
     #[inline(never)]
-    fn deep(&self, gather: &Gather, piece: &mut Piece<F::Output>) {
+    fn deep(&self, gather: &Gather<u8>, piece: &mut Piece<F::Output>) {
         let Work { input, finish, .. } = *self.work;
         for pixel in 0..piece.pixels {
             for strip in self.strips.group(gather.channel / gather.channels) {

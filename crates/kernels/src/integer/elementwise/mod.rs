@@ -21,7 +21,7 @@ use crate::{Isa, Operand};
 /// A function of two quantized elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum BinaryU8 {
+pub enum QuantizedBinary {
     /// `a + b`.
     Add,
     /// `a - b`.
@@ -90,7 +90,7 @@ const CHUNK: usize = 32 * 1024;
 ///
 /// # Errors
 /// If an operand's length does not fit the output's, or a scale is not finite and positive.
-pub fn binary_u8(isa: Isa, op: BinaryU8, lhs: OperandU8, rhs: OperandU8, to: OutputU8, output: &mut [u8]) -> Result<()> {
+pub fn binary_u8(isa: Isa, op: QuantizedBinary, lhs: OperandU8, rhs: OperandU8, to: OutputU8, output: &mut [u8]) -> Result<()> {
     expect_operands(lhs.values, rhs.values, output.len())?;
     check_scale(lhs.scale)?;
     check_scale(rhs.scale)?;
@@ -107,9 +107,9 @@ pub fn binary_u8(isa: Isa, op: BinaryU8, lhs: OperandU8, rhs: OperandU8, to: Out
     };
     let [za, zb, zo] = [lhs.zero_point, rhs.zero_point, to.zero_point].map(f32::from);
     match op {
-        BinaryU8::Add | BinaryU8::Sub => {
+        QuantizedBinary::Add | QuantizedBinary::Sub => {
             let (ra, rb) = (lhs.scale / to.scale, rhs.scale / to.scale);
-            let rb = if op == BinaryU8::Sub { -rb } else { rb };
+            let rb = if op == QuantizedBinary::Sub { -rb } else { rb };
             let fixed = zo - (ra * za + rb * zb);
             #[cfg(target_arch = "x86_64")]
             let zip = Zip { function: Some(Function::Sum { fixed, ratios: [ra, rb] }), ..zip };
@@ -118,7 +118,7 @@ pub fn binary_u8(isa: Isa, op: BinaryU8, lhs: OperandU8, rhs: OperandU8, to: Out
                 |a, b| limits.round(fixed + f32::from(a) * ra + f32::from(b) * rb),
             );
         }
-        BinaryU8::Mul => {
+        QuantizedBinary::Mul => {
             let ratio = lhs.scale * rhs.scale / to.scale;
             #[cfg(target_arch = "x86_64")]
             let zip = Zip { function: Some(Function::Product { zeros: [za, zb], ratio, fixed: zo }), ..zip };
@@ -228,12 +228,12 @@ mod tests {
                     Operand::Leading(values) => values[i / row],
                     Operand::Scalar(value) => value,
                 };
-                for op in [BinaryU8::Add, BinaryU8::Sub, BinaryU8::Mul] {
+                for op in [QuantizedBinary::Add, QuantizedBinary::Sub, QuantizedBinary::Mul] {
                     let (sa, sb, so) = (0.02_f32, 0.013_f32, TO.scale);
                     let one = |i: usize| {
                         let (a, b) = (f32::from(at(lhs, i)), f32::from(at(rhs, i)));
-                        let (ra, rb) = (sa / so, if op == BinaryU8::Sub { -(sb / so) } else { sb / so });
-                        let x = if op == BinaryU8::Mul {
+                        let (ra, rb) = (sa / so, if op == QuantizedBinary::Sub { -(sb / so) } else { sb / so });
+                        let x = if op == QuantizedBinary::Mul {
                             ((a - 120.0) * (b - 9.0)) * (sa * sb / so) + 77.0
                         } else {
                             ((77.0 - (ra * 120.0 + rb * 9.0)) + a * ra) + b * rb
@@ -284,9 +284,9 @@ mod tests {
             ("no output scale", a, a, OutputU8 { scale: f32::NAN, ..TO }),
             ("empty range", a, a, OutputU8 { min: 255, max: 0, ..TO }),
         ] {
-            assert!(binary_u8(Isa::best(), BinaryU8::Add, a, b, to, &mut [0; 4]).is_err(), "{name}");
+            assert!(binary_u8(Isa::best(), QuantizedBinary::Add, a, b, to, &mut [0; 4]).is_err(), "{name}");
         }
-        assert!(binary_u8(Isa::best(), BinaryU8::Add, a, a, TO, &mut [0; 4]).is_ok());
+        assert!(binary_u8(Isa::best(), QuantizedBinary::Add, a, a, TO, &mut [0; 4]).is_ok());
         assert!(requantize_u8(Isa::best(), -1.0, QuantizedU8 { values: &[0], zero_point: 0 }, TO, &mut [0]).is_err());
     }
 }

@@ -8,12 +8,12 @@ use fewbit_ir::op::{
 };
 use fewbit_ir::{Graph, Layout, Node, NodeId, Op, Use, ValueId};
 use fewbit_kernels as kernels;
-use fewbit_kernels::{BinaryU8, ExpTable, Isa, OutputU8};
-use fewbit_tensor::{DType, Rounding, Tensor};
+use fewbit_kernels::{ExpTable, Isa, QuantizedBinary};
+use fewbit_tensor::{DType, Tensor};
 
 use super::super::kernel::kernel_error;
 use super::weights::{Bias, Constant, Form, pack, pack_transposed};
-use super::{Activation, IntegerNode, Output, Scaled, Work};
+use super::{Activation, IntegerNode, Output, Scaled, Width, Work};
 use crate::{Result, evaluate};
 
 /// The integer operator that a node is, if it is one.
@@ -98,6 +98,9 @@ impl<'g> Finder<'g> {
         let Some(kernel) = weight.tensor.shape().get(2..).filter(|_| op.output_shape.is_none()) else { return Ok(None) };
         let Ok(geometry) = op.geometry(kernel, kernel) else { return Ok(None) };
         let (output, absorbed) = self.output();
+        if x.scaled.width == Width::Word || output.width() == Some(Width::Word) {
+            return Ok(None);
+        }
         let weights = pack_transposed(self.isa, &weight, op, &geometry.begin, &bias, x.scaled, &output)?;
         Ok(weights.map(|weights| IntegerNode { inputs: vec![x], output, work: Work::ConvTranspose(weights), absorbed }))
     }
@@ -136,7 +139,7 @@ impl<'g> Finder<'g> {
     fn matmul(&self) -> Result<Option<IntegerNode>> {
         let Some(x) = self.activation(0) else { return Ok(None) };
         if let Some(y) = self.activation(1) {
-            return Ok(self.to_integers(vec![x, y], Work::Matmul));
+            return Ok(self.to_integers(vec![x, y], Work::Matmul).filter(|node| !node.is_wide()));
         }
         let Some((add, bias)) = self.added_bias() else {
             let (output, absorbed) = self.output();
@@ -179,9 +182,9 @@ impl<'g> Finder<'g> {
 
     fn binary(&self, op: Arithmetic) -> Option<IntegerNode> {
         let kind = match op.kind {
-            Binary::Add => BinaryU8::Add,
-            Binary::Sub => BinaryU8::Sub,
-            Binary::Mul => BinaryU8::Mul,
+            Binary::Add => QuantizedBinary::Add,
+            Binary::Sub => QuantizedBinary::Sub,
+            Binary::Mul => QuantizedBinary::Mul,
             _ => return None,
         };
         let inputs = vec![self.activation(0)?, self.activation(1)?];
@@ -190,14 +193,14 @@ impl<'g> Finder<'g> {
 
     fn softmax(&self, axis: i64) -> Result<Option<IntegerNode>> {
         let last = self.rank().is_some_and(|rank| resolve_axis(axis, rank).is_ok_and(|axis| axis + 1 == rank));
-        let Some(node) = self.one_to_one(Work::Move).filter(|_| last) else { return Ok(None) };
+        let Some(node) = self.one_to_one(Work::Move).filter(|node| last && !node.is_wide()) else { return Ok(None) };
         let table = ExpTable::new(node.inputs[0].scaled.scale).map_err(|e| kernel_error(&e))?;
         Ok(Some(IntegerNode { work: Work::Softmax(Arc::new(table)), ..node }))
     }
 
     fn layer_norm(&self, epsilon: f32) -> Option<IntegerNode> {
         let constant = |i: usize| self.node.input(i).is_none_or(|v| self.graph.constant(v).is_some_and(|t| t.dtype() == DType::F32));
-        (constant(1) && constant(2)).then(|| self.one_to_one(Work::LayerNorm { epsilon }))?
+        (constant(1) && constant(2)).then(|| self.one_to_one(Work::LayerNorm { epsilon }))?.filter(|node| !node.is_wide())
     }
 
     /// Any function of one element, evaluated for every integer.
@@ -205,7 +208,8 @@ impl<'g> Finder<'g> {
         let Some(node) = self.one_to_one(Work::Move) else { return Ok(None) };
         let Output::Integers { to, .. } = node.output else { return Ok(None) };
         let from = node.inputs[0].scaled;
-        let mut inputs = vec![Some(Tensor::vector((0..=255).map(|q: i32| from.real(q)).collect::<Vec<f32>>()))];
+        let [low, high] = if node.is_wide() { from.limits } else { Width::Byte.limits() };
+        let mut inputs = vec![Some(Tensor::vector((low..=high).map(|q| from.real(q.into())).collect::<Vec<f32>>()))];
         for value in self.node.inputs.iter().skip(1) {
             match value.map(|v| self.graph.constant(v)) {
                 Some(None) => return Ok(None),
@@ -213,10 +217,13 @@ impl<'g> Finder<'g> {
             }
         }
         let Some(real) = evaluate(&self.node.op, &inputs, 1)?.into_iter().next() else { return Ok(None) };
-        let scaled = Scaled::from(to);
+        if node.is_wide() {
+            let table = real.to_f32().iter().map(|x| to.nearest(*x)).collect();
+            return Ok(Some(IntegerNode { work: Work::WordTable(table), ..node }));
+        }
         let mut table = [0_u8; 256];
         for (entry, x) in table.iter_mut().zip(real.to_f32().iter()) {
-            *entry = scaled.nearest(*x);
+            *entry = to.nearest(*x) as u8;
         }
         Ok(Some(IntegerNode { work: Work::Table(Arc::new(table)), ..node }))
     }
@@ -264,7 +271,7 @@ impl<'g> Finder<'g> {
         Constant::of(self.graph, self.node.input(index)?)
     }
 
-    /// The one scale of a quantizer or dequantizer of integers of at most 8 bits, as these are held.
+    /// The one scale of a quantizer or dequantizer of integers of at most 16 bits, as these are held.
     fn scaled(&self, node: &Node, dtype: DType) -> Option<Scaled> {
         let scale = self.graph.constant_input(node, 1)?;
         match node.input(2) {
@@ -314,25 +321,5 @@ impl<'g> Finder<'g> {
             Some(_) => self.graph.constant_input(clip, i).filter(|t| t.dtype() == DType::F32 && t.len() == 1).map(|t| t.to_f32()[0]),
         };
         Some(Clamp { min: limit(1, Clamp::NONE.min)?, max: limit(2, Clamp::NONE.max)? })
-    }
-}
-
-impl Scaled {
-    /// What a held integer stands for.
-    fn real(self, q: i32) -> f32 {
-        (q - i32::from(self.zero_point)) as f32 * self.scale
-    }
-
-    /// Outputs of this scale within real limits.
-    fn within(self, clamp: Clamp) -> OutputU8 {
-        OutputU8 { scale: self.scale, zero_point: self.zero_point, min: self.nearest(clamp.min), max: self.nearest(clamp.max) }
-    }
-
-    /// The integer that stands for a real number; the zero point for NaN.
-    pub(in super::super) fn nearest(self, x: f32) -> u8 {
-        let q = Rounding::HalfToEven.round(x / self.scale) + f32::from(self.zero_point);
-        // Casts saturate, so that what is outside of the integers, infinity too, becomes the nearest.
-        let q = if q.is_nan() { self.zero_point } else { q as u8 };
-        q.clamp(self.limits[0], self.limits[1])
     }
 }

@@ -6,36 +6,23 @@ use std::sync::Arc;
 
 use fewbit_kernels as kernels;
 use fewbit_kernels::{
-    Affine, ChannelFactors, Clamp, Conv2dDims, Dequantize, Isa, Operand, OperandU8, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8,
-    QuantizedU8, Requantize, Sink,
+    ChannelFactors, Clamp, Conv2dDims, Dequantize, Isa, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedInt, QuantizedU8,
+    Requantize, Sink,
 };
-use fewbit_tensor::{DType, Tensor};
 
 use super::super::broadcast::Broadcast;
 use super::super::copy::StridedCopy;
 use super::super::kernel::{Operands, Target};
+use super::words::WordKernel;
+use super::{Scaled, Width};
 use crate::Result;
 use crate::ops::dynamic_parameters;
-
-/// What held integers stand for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(in super::super) struct Scaled {
-    pub(in super::super) scale: f32,
-    pub(in super::super) zero_point: u8,
-    /// The smallest that is held, and the largest: types of fewer than 8 bits have fewer.
-    pub(in super::super) limits: [u8; 2],
-}
-
-/// What is added to integers of a type to hold them as `u8`; `None` for types of more bits.
-pub(in super::super) fn shift(dtype: DType) -> Option<u8> {
-    (dtype.is_integer() && dtype.bits() <= 8).then_some(if dtype.is_signed_integer() { 0x80 } else { 0 })
-}
 
 /// What becomes of sums.
 #[derive(Clone, Debug)]
 pub(in super::super) enum Sums {
     /// Times the factors, to integers.
-    Integers { factors: Arc<ChannelFactors<'static>>, to: OutputU8 },
+    Integers { factors: Arc<ChannelFactors<'static>>, to: Scaled },
     /// Times the factors, to floats.
     Floats { factors: Arc<ChannelFactors<'static>>, clamp: Clamp },
 }
@@ -45,7 +32,8 @@ impl Sums {
     fn run(&self, output: Target<'_>, kernel: impl FnOnce(Sink<'_>) -> kernels::Result<()>) -> kernels::Result<()> {
         match self {
             Self::Integers { factors, to } => {
-                let requantize = Requantize { multipliers: factors, zero_point: to.zero_point, min: to.min, max: to.max };
+                let OutputU8 { zero_point, min, max, .. } = to.bytes();
+                let requantize = Requantize { multipliers: factors, zero_point, min, max };
                 kernel(Sink::U8(&requantize, output.bytes()))
             }
             Self::Floats { factors, clamp } => {
@@ -70,7 +58,7 @@ pub(in super::super) enum IntegerKernel {
     /// `[x, scale?, bias?]`, along rows; scale and bias are floats.
     LayerNorm { dims: [usize; 2], epsilon: f32, input: Scaled, to: OutputU8 },
     /// `[a, b]`
-    Binary { op: kernels::BinaryU8, broadcast: Broadcast, sides: [Scaled; 2], to: OutputU8 },
+    Binary { op: kernels::QuantizedBinary, broadcast: Broadcast, sides: [Scaled; 2], to: OutputU8 },
     /// `[x]`
     Table(Arc<[u8; 256]>),
     /// `[x]`, integers to floats by any function.
@@ -84,7 +72,7 @@ pub(in super::super) enum IntegerKernel {
     /// `[x]`, on another scale.
     Requantize { input: Scaled, to: OutputU8 },
     /// `[x]`, floats to integers.
-    Quantize(OutputU8),
+    Quantize(Scaled),
     /// `[x]`, integers to floats.
     Dequantize(Scaled),
     /// `[x]`, from floats of `[batch, channels, pixels]` to `[batch, pixels, channels]`.
@@ -103,6 +91,8 @@ pub(in super::super) enum IntegerKernel {
     Permute { shape: Vec<usize>, permutation: Vec<usize> },
     /// Any number of inputs, each copied to its places; the rest of the output is filled first.
     Copy { fill: Option<u8>, parts: Vec<StridedCopy> },
+    /// Works on integers of 16 bits.
+    Words(WordKernel),
 }
 
 impl IntegerKernel {
@@ -120,13 +110,16 @@ impl IntegerKernel {
             Self::AveragePool { .. } => "average_pool2d_u8",
             Self::GlobalAverage { .. } => "global_average_pool_u8",
             Self::Requantize { .. } => "requantize_u8",
-            Self::Quantize(_) => "quantize_u8",
-            Self::Dequantize(_) => "dequantize_u8",
+            Self::Quantize(Scaled { width: Width::Byte, .. }) => "quantize_u8",
+            Self::Quantize(_) => "quantize_i16",
+            Self::Dequantize(Scaled { width: Width::Byte, .. }) => "dequantize_u8",
+            Self::Dequantize(_) => "dequantize_i16",
+            Self::Words(kernel) => kernel.name(),
             Self::Interleave { .. } => "quantize_interleaved_u8",
             Self::DynamicRange => "dynamic_range",
             Self::DynamicQuantize => "dynamic_quantize_u8",
             Self::DynamicFactors(_) => "dynamic_factors",
-            Self::Hold => "hold_u8",
+            Self::Hold => "hold",
             Self::Permute { .. } => "permute_u8",
             Self::Copy { .. } => "copy_u8",
         }
@@ -136,12 +129,13 @@ impl IntegerKernel {
         match self {
             Self::Conv { dims, .. } | Self::ConvTranspose { dims, .. } | Self::DynamicConv { dims, .. } => dims.macs(),
             Self::Matmul { dims, batch, .. } => [dims.m, dims.k, dims.n].iter().fold(batch.batch, |n, &size| n.saturating_mul(size)),
+            Self::Words(kernel) => kernel.macs(),
             _ => 0,
         }
     }
 
     pub(in super::super) fn run(&self, isa: Isa, inputs: &impl Operands, output: Target<'_>) -> Result<kernels::Result<()>> {
-        let quantized = |input: Scaled| Ok::<_, crate::Error>(QuantizedU8 { values: inputs.bytes(0)?, zero_point: input.zero_point });
+        let quantized = |input: Scaled| Ok::<_, crate::Error>(QuantizedU8 { values: inputs.bytes(0)?, zero_point: input.zero_byte() });
         Ok(match self {
             Self::Conv { weights, dims, zero_point, sums } => {
                 let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: *zero_point };
@@ -182,10 +176,17 @@ impl IntegerKernel {
                 kernels::global_average_pool_u8(isa, *dims, input.scale, quantized(*input)?, *to, output.bytes())
             }
             Self::Requantize { input, to } => kernels::requantize_u8(isa, input.scale, quantized(*input)?, *to, output.bytes()),
-            Self::Quantize(to) => quantize(isa, *to, &inputs.floats(0)?, output.bytes()),
+            Self::Quantize(to) => match to.width {
+                Width::Byte => quantize(isa, *to, &inputs.floats(0)?, output.bytes()),
+                Width::Word => quantize(isa, *to, &inputs.floats(0)?, output.words()),
+            },
             Self::Interleave { dims, to } => kernels::quantize_interleaved_u8(isa, *dims, *to, &inputs.floats(0)?, output.bytes()),
             Self::Dequantize(from) => {
-                kernels::dequantize(isa, &from.affine(&[i32::from(from.zero_point)]), inputs.bytes(0)?, output.floats())
+                let zero_point = [i32::from(from.zero_point)];
+                match from.width {
+                    Width::Byte => kernels::dequantize(isa, &from.affine(&zero_point), inputs.bytes(0)?, output.floats()),
+                    Width::Word => kernels::dequantize(isa, &from.affine(&zero_point), inputs.words(0)?, output.floats()),
+                }
             }
             Self::DynamicRange => {
                 let range = kernels::scan_range(isa, &inputs.floats(0)?);
@@ -197,7 +198,7 @@ impl IntegerKernel {
             }
             Self::DynamicQuantize => {
                 let range = inputs.floats(1)?;
-                let scaled = Scaled { scale: range[0], zero_point: range[1] as u8, limits: [0, u8::MAX] };
+                let scaled = Scaled::of_bytes(range[0], range[1] as u8);
                 kernels::quantize(isa, &scaled.affine(&[i32::from(scaled.zero_point)]), &inputs.floats(0)?, output.bytes())
             }
             Self::DynamicFactors(scales) => {
@@ -215,14 +216,19 @@ impl IntegerKernel {
             }
             Self::Hold => {
                 let from = inputs.tensor(0)?;
-                let shift = shift(from.dtype()).unwrap_or(0);
-                if from.dtype().bits() == 8 {
-                    output.bytes().iter_mut().zip(from.bytes()).for_each(|(held, q)| *held = q ^ shift);
-                } else {
-                    output.bytes().iter_mut().zip(from.to_i64_vec()).for_each(|(held, q)| *held = (q + i64::from(shift)) as u8);
+                let width = Width::of(from.dtype()).unwrap_or(Width::Byte);
+                let shift = width.shift(from.dtype());
+                match (width, from.dtype().bits()) {
+                    (Width::Word, _) => {
+                        let words = from.bytes().as_chunks().0;
+                        output.words().iter_mut().zip(words).for_each(|(held, q)| *held = i16::from_le_bytes(*q) ^ shift as i16);
+                    }
+                    (Width::Byte, 8) => output.bytes().iter_mut().zip(from.bytes()).for_each(|(held, q)| *held = q ^ shift as u8),
+                    (Width::Byte, _) => output.bytes().iter_mut().zip(from.to_i64_vec()).for_each(|(held, q)| *held = (q + shift) as u8),
                 }
                 Ok(())
             }
+            Self::Words(kernel) => return kernel.run(isa, inputs, output),
             Self::Permute { shape, permutation } => kernels::permute(shape, permutation, inputs.bytes(0)?, output.bytes()),
             Self::Copy { fill, parts } => {
                 let to = output.bytes();
@@ -238,46 +244,16 @@ impl IntegerKernel {
     }
 }
 
-/// Floats to integers within limits.
-pub(in super::super) fn quantize(isa: Isa, to: OutputU8, from: &[f32], integers: &mut [u8]) -> kernels::Result<()> {
+/// Floats to integers within limits; `T` is what they are held as.
+pub(in super::super) fn quantize<T: QuantizedInt>(isa: Isa, to: Scaled, from: &[f32], integers: &mut [T]) -> kernels::Result<()> {
     // The zero point of a fused activation may lie outside of its limits, which the kernel does not take.
-    let scaled = Scaled { limits: [0, u8::MAX], ..Scaled::from(to) };
+    let scaled = Scaled { limits: to.width.limits(), ..to };
     kernels::quantize(isa, &scaled.affine(&[i32::from(to.zero_point)]), from, integers)?;
-    if (to.min, to.max) != (0, u8::MAX) {
+    if to.limits != scaled.limits {
+        let [min, max] = to.limits.map(i32::from);
         for q in integers {
-            *q = (*q).clamp(to.min, to.max);
+            *q = T::from_i32(q.to_i32().clamp(min, max));
         }
     }
     Ok(())
-}
-
-impl Scaled {
-    /// The numbers of a quantizer or dequantizer with one scale, for integers of at most 8 bits as they are held.
-    pub(in super::super) fn of(scale: &Tensor, zero_point: &Tensor, dtype: DType) -> Option<Self> {
-        let shift = i64::from(shift(dtype)?);
-        let (min, max) = dtype.integer_range()?;
-        let held = |q: i64| u8::try_from(q + shift).ok();
-        let one = scale.dtype() == DType::F32 && scale.len() == 1 && zero_point.len() == 1;
-        let scale = one.then(|| scale.to_f32()[0]).filter(|s| *s > 0.0 && s.is_finite())?;
-        Some(Self { scale, zero_point: held(zero_point.to_i64_vec()[0])?, limits: [held(min)?, held(max)?] })
-    }
-
-    /// Outputs of this scale, limited by their type alone.
-    pub(in super::super) fn output(self) -> OutputU8 {
-        OutputU8 { scale: self.scale, zero_point: self.zero_point, min: self.limits[0], max: self.limits[1] }
-    }
-
-    fn operand(self, values: Operand<'_, u8>) -> OperandU8<'_> {
-        OperandU8 { values, scale: self.scale, zero_point: self.zero_point }
-    }
-
-    pub(in super::super) fn affine<'a>(&'a self, zero_points: &'a [i32]) -> Affine<'a> {
-        Affine { scales: std::slice::from_ref(&self.scale), zero_points, inner: 1, min: self.limits[0].into(), max: self.limits[1].into() }
-    }
-}
-
-impl From<OutputU8> for Scaled {
-    fn from(to: OutputU8) -> Self {
-        Self { scale: to.scale, zero_point: to.zero_point, limits: [to.min, to.max] }
-    }
 }

@@ -7,8 +7,7 @@
 //! What has no integer form computes in floats between a dequantizer and a quantizer, as the graph says; so does what has
 //! no shape before data are seen.
 //!
-//! Integers are held as `u8`: of `i8` values as their numbers plus 128, zero points with them, so that there is one
-//! family of kernels; narrower ones the same way, a byte each, within the limits of their type. Sums are exact; what is not, each kernel states in `fewbit-kernels`. Requantization multiplies by a
+//! Integers are held as bytes, or as words if they have 16 bits, see [`scaled`]. An operator of both widths computes on words. Sums are exact; what is not, each kernel states in `fewbit-kernels`. Requantization multiplies by a
 //! float scale and rounds half to even, as ONNX Runtime and XNNPACK do.
 //!
 //! To add an operator: its arm in [`find`], its [`Work`], and a function in `lower::integer`.
@@ -16,17 +15,21 @@
 mod dynamic;
 mod find;
 mod kernel;
+mod scaled;
 mod weights;
+mod words;
 
 use std::sync::Arc;
 
 use fewbit_ir::{Graph, NodeId, Op, Use, ValueId};
-use fewbit_kernels::{BinaryU8, ChannelFactors, Clamp, ExpTable, Isa, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8};
+use fewbit_kernels::{ChannelFactors, Clamp, ExpTable, Isa, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedBinary};
 
 use rayon::prelude::*;
 
 pub(super) use dynamic::Dynamic;
-pub(super) use kernel::{IntegerKernel, Scaled, Sums, quantize, shift};
+pub(super) use kernel::{IntegerKernel, Sums, quantize};
+pub(super) use scaled::{Scaled, Width};
+pub(super) use words::WordKernel;
 
 use super::determined::Determined;
 use crate::Result;
@@ -38,7 +41,7 @@ pub(super) struct Integers {
     works: Vec<Option<IntegerNode>>,
     /// Nodes without a step: absorbed by an integer operator, or dequantizers of its constants. By [`NodeId::index`].
     absorbed: Vec<bool>,
-    /// Values that are held as `u8`, by [`ValueId::index`].
+    /// Values whose integers are held, by [`ValueId::index`].
     held: Vec<bool>,
     /// Floats that no step computes, by [`ValueId::index`].
     hidden: Vec<bool>,
@@ -64,8 +67,8 @@ pub(super) struct Activation {
 
 impl Activation {
     /// Whether outputs of that scale hold its integers as they are.
-    pub(super) fn keeps(&self, to: OutputU8) -> bool {
-        self.scaled == Scaled::from(to)
+    pub(super) fn keeps(&self, to: Scaled) -> bool {
+        self.scaled == to
     }
 }
 
@@ -73,7 +76,7 @@ impl Activation {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Output {
     /// To integers; a fused activation is in the limits.
-    Integers { value: ValueId, to: OutputU8 },
+    Integers { value: ValueId, to: Scaled },
     /// To floats.
     Floats { value: ValueId, clamp: Clamp },
 }
@@ -87,7 +90,7 @@ pub(super) enum Work {
         pads: [usize; 2],
     },
     /// A transposed convolution.
-    ConvTranspose(Weights<PackedConvTranspose2dU8>),
+    ConvTranspose(Weights<Arc<PackedConvTranspose2dU8>>),
     /// Rows by a constant matrix of `k` rows, as a convolution of one pixel.
     Product {
         weights: Weights,
@@ -97,7 +100,7 @@ pub(super) enum Work {
     Dynamic(Dynamic),
     /// The product of two activations.
     Matmul,
-    Binary(BinaryU8),
+    Binary(QuantizedBinary),
     /// Along the last axis, by a table of exponentials.
     Softmax(Arc<ExpTable>),
     /// Over the axes from the operator's on.
@@ -106,6 +109,8 @@ pub(super) enum Work {
     },
     /// Any function of one element.
     Table(Arc<[u8; 256]>),
+    /// The same by words, from the smallest that the input may be to the largest.
+    WordTable(Arc<[i16]>),
     MaxPool,
     AveragePool,
     /// The mean over all positions between batch and channels.
@@ -116,10 +121,39 @@ pub(super) enum Work {
 
 /// Packed weights with the numbers that follow the sums.
 #[derive(Clone, Debug)]
-pub(super) struct Weights<P = PackedConv2dU8> {
-    pub(super) packed: Arc<P>,
+pub(super) struct Weights<P = PackedConv> {
+    pub(super) packed: P,
     /// From sums to the output's integers, or to floats where the output is one: per output channel.
     pub(super) factors: Arc<ChannelFactors<'static>>,
+}
+
+/// The weights of a convolution, by the width of what they are multiplied by.
+#[derive(Clone, Debug)]
+pub(super) enum PackedConv {
+    Bytes(Arc<PackedConv2dU8>),
+    Words(Arc<PackedConv2dI16>),
+}
+
+impl IntegerNode {
+    /// Whether it computes on words.
+    pub(super) fn is_wide(&self) -> bool {
+        self.inputs.iter().any(|x| x.scaled.width == Width::Word) || self.output.width() == Some(Width::Word)
+    }
+}
+
+impl Output {
+    /// What integers results become.
+    pub(super) fn to(&self) -> Option<Scaled> {
+        match self {
+            Self::Integers { to, .. } => Some(*to),
+            Self::Floats { .. } => None,
+        }
+    }
+
+    /// What the results are held as, if they are integers.
+    fn width(&self) -> Option<Width> {
+        self.to().map(|to| to.width)
+    }
 }
 
 impl Integers {
@@ -137,10 +171,14 @@ impl Integers {
         let found: Vec<Result<Option<IntegerNode>>> =
             order.par_iter().map(|id| find::integer_node(isa, graph, uses, dynamic, *id).map_err(|e| e.at(graph.node(*id)))).collect();
         let determined = Determined::new(graph, order);
+        let mut tables: Vec<Arc<[i16]>> = Vec::new();
         for (&id, node) in order.iter().zip(found) {
-            if let (Some(node), false) = (node?, all.absorbed[id.index()])
+            if let (Some(mut node), false) = (node?, all.absorbed[id.index()])
                 && graph.node(id).outputs.iter().all(|v| determined.shape(*v))
             {
+                if let Work::WordTable(table) = &mut node.work {
+                    share(&mut tables, table);
+                }
                 all.claim(graph, id, node);
             }
         }
@@ -197,7 +235,7 @@ impl Integers {
         self.is_absorbed(id) || self.node(id).is_some()
     }
 
-    /// Whether a value's integers are held as `u8`.
+    /// Whether a value's integers are held.
     pub(super) fn is_held(&self, value: ValueId) -> bool {
         self.held.get(value.index()).is_some_and(|h| *h)
     }
@@ -205,5 +243,13 @@ impl Integers {
     /// Whether a value exists within an integer operator only.
     pub(super) fn is_hidden(&self, value: ValueId) -> bool {
         self.hidden.get(value.index()).is_some_and(|h| *h)
+    }
+}
+
+/// Makes a table one of those that are known, if there is an equal one.
+fn share(tables: &mut Vec<Arc<[i16]>>, table: &mut Arc<[i16]>) {
+    match tables.iter().find(|known| *known == table) {
+        Some(known) => *table = Arc::clone(known),
+        None => tables.push(Arc::clone(table)),
     }
 }

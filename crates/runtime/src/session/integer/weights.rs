@@ -6,11 +6,14 @@ use std::sync::Arc;
 use fewbit_ir::axis::resolve_axis;
 use fewbit_ir::op::{Conv, ConvTranspose, DequantizeLinear};
 use fewbit_ir::{Graph, Op, ValueId};
-use fewbit_kernels::{ChannelFactors, Conv2dWeightsI8, ConvTranspose2dWeightsI8, Isa, PackedConv2dU8, PackedConvTranspose2dU8, permute};
+use fewbit_kernels::{
+    ChannelFactors, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, ErrorKind, Isa, PackedConv2dI16, PackedConv2dU8,
+    PackedConvTranspose2dU8, permute,
+};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 use super::super::kernel::kernel_error;
-use super::{Output, Scaled, Weights};
+use super::{Output, PackedConv, Scaled, Weights, Width};
 use crate::Result;
 
 /// Constant integers with the scales that they are read with.
@@ -90,18 +93,35 @@ impl Form {
 
     /// The weights as a kernel reads them, if there is one for them.
     pub(super) fn pack(&self, isa: Isa, weight: &Constant<'_>, bias: Option<&[i32]>) -> Result<Option<PackedConv2dU8>> {
-        if weight.axis.is_some_and(|axis| axis != self.axis) {
-            return Ok(None);
-        }
-        let Some(mut values) = weight.centred() else { return Ok(None) };
-        if self.transposed {
-            let mut turned = vec![0; values.len()];
-            permute(&[self.in_c, self.out_c], &[1, 0], &values, &mut turned).map_err(|e| kernel_error(&e))?;
-            values = turned.into();
-        }
+        let Some(values) = self.values(weight)? else { return Ok(None) };
         let &Self { out_c, in_c, kernel, groups, .. } = self;
         let weights = Conv2dWeightsI8 { out_c, in_c, kernel, groups, values: &values, bias };
         PackedConv2dU8::new(isa, &weights).map(Some).map_err(|e| kernel_error(&e))
+    }
+
+    /// The weights as a kernel on words reads them, if there is one for them.
+    fn pack_words(&self, isa: Isa, weight: &Constant<'_>, bias: Option<&[i64]>) -> Result<Option<PackedConv2dI16>> {
+        let Some(values) = self.values(weight)? else { return Ok(None) };
+        let &Self { out_c, in_c, kernel, groups, .. } = self;
+        match PackedConv2dI16::new(isa, &Conv2dWeightsI16 { out_c, in_c, kernel, groups, values: &values, bias }) {
+            // Sums that are not exact.
+            Err(e) if e.kind() == ErrorKind::Value => Ok(None),
+            packed => packed.map(Some).map_err(|e| kernel_error(&e)),
+        }
+    }
+
+    /// `[out, in / groups, kernel height, kernel width]`, if the scales are those of output channels.
+    fn values<'w>(&self, weight: &'w Constant<'_>) -> Result<Option<Cow<'w, [i8]>>> {
+        if weight.axis.is_some_and(|axis| axis != self.axis) {
+            return Ok(None);
+        }
+        let Some(values) = weight.centred() else { return Ok(None) };
+        if !self.transposed {
+            return Ok(Some(values));
+        }
+        let mut turned = vec![0; values.len()];
+        permute(&[self.in_c, self.out_c], &[1, 0], &values, &mut turned).map_err(|e| kernel_error(&e))?;
+        Ok(Some(turned.into()))
     }
 }
 
@@ -115,7 +135,13 @@ pub(super) fn pack(
     output: &Output,
 ) -> Result<Option<Weights>> {
     let Some(Around { bias, factors }) = around_sums(weight, form.out_c, bias, input, output) else { return Ok(None) };
-    Ok(form.pack(isa, weight, bias.as_deref())?.map(|packed| Weights { packed: Arc::new(packed), factors }))
+    let packed = if input.width == Width::Word || output.width() == Some(Width::Word) {
+        form.pack_words(isa, weight, bias.as_deref())?.map(|packed| PackedConv::Words(Arc::new(packed)))
+    } else {
+        let Some(bias) = narrowed(bias) else { return Ok(None) };
+        form.pack(isa, weight, bias.as_deref())?.map(|packed| PackedConv::Bytes(Arc::new(packed)))
+    };
+    Ok(packed.map(|packed| Weights { packed, factors }))
 }
 
 /// Packs weights of a transposed convolution of one or two axes, if a kernel takes them. `begin` is what each axis of the output
@@ -128,7 +154,7 @@ pub(super) fn pack_transposed(
     bias: &Bias<'_>,
     input: Scaled,
     output: &Output,
-) -> Result<Option<Weights<PackedConvTranspose2dU8>>> {
+) -> Result<Option<Weights<Arc<PackedConvTranspose2dU8>>>> {
     let pair = |of: &[usize], absent: usize| match *of {
         [w] => Some([absent, w]),
         [h, w] => Some([h, w]),
@@ -143,6 +169,7 @@ pub(super) fn pack_transposed(
     let by_channel = weight.axis.is_none_or(|axis| axis == 1 && op.groups == 1);
     let (Some(values), true, Some(out_c)) = (weight.centred(), by_channel, out_group.checked_mul(op.groups)) else { return Ok(None) };
     let Some(Around { bias, factors }) = around_sums(weight, out_c, bias, input, output) else { return Ok(None) };
+    let Some(bias) = narrowed(bias) else { return Ok(None) };
     let bias = bias.as_deref();
     let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups: op.groups, stride, dilation, pads, values: &values, bias };
     let packed = PackedConvTranspose2dU8::new(isa, &weights).map_err(|e| kernel_error(&e))?;
@@ -152,7 +179,7 @@ pub(super) fn pack_transposed(
 /// What happens to sums, per output channel.
 struct Around {
     /// They begin with it.
-    bias: Option<Vec<i32>>,
+    bias: Option<Vec<i64>>,
     /// They are multiplied by it.
     factors: Arc<ChannelFactors<'static>>,
 }
@@ -180,6 +207,15 @@ pub(super) enum Bias<'g> {
 /// How far the scale of an integer bias may be from that of the sums, of which it should be the product.
 const SCALE_TOLERANCE: f32 = 1e-4;
 
+/// Steps that are exact as floats.
+const MOST_BIAS: f64 = (1_u64 << 53) as f64;
+
+/// A bias for sums of 32 bits; `None` if it does not fit.
+#[allow(clippy::option_option, reason = "no bias and a bias that does not fit are two things")]
+fn narrowed(bias: Option<Vec<i64>>) -> Option<Option<Vec<i32>>> {
+    bias.map(|bias| bias.into_iter().map(|b| i32::try_from(b).ok()).collect()).map_or(Some(None), |bias: Option<_>| bias.map(Some))
+}
+
 impl<'g> Bias<'g> {
     /// The bias that an optional input is; `None` if it is computed.
     pub(super) fn of(graph: &'g Graph, value: Option<ValueId>) -> Option<Self> {
@@ -193,7 +229,7 @@ impl<'g> Bias<'g> {
 
     /// In steps of the sums' scales.
     #[allow(clippy::option_option, reason = "no bias and a bias that does not fit are two things")]
-    fn integers(&self, scales: &[f32]) -> Option<Option<Vec<i32>>> {
+    fn integers(&self, scales: &[f32]) -> Option<Option<Vec<i64>>> {
         let real: Vec<f64> = match self {
             Self::Absent => return Some(None),
             Self::Real(bias) => bias.iter().map(|b| f64::from(*b)).collect(),
@@ -202,7 +238,7 @@ impl<'g> Bias<'g> {
                 let at = |c: usize| if bias.scales.len() == 1 { 0 } else { c };
                 let same = |c: usize| (bias.scales[at(c)] / scales[c] - 1.0).abs() <= SCALE_TOLERANCE && bias.zero_points[at(c)] == 0;
                 if integers.len() == scales.len() && (0..scales.len()).all(same) {
-                    return integers.into_iter().map(|b| i32::try_from(b).ok()).collect::<Option<Vec<_>>>().map(Some);
+                    return Some(Some(integers));
                 }
                 let real = |(c, b): (usize, &i64)| (*b - bias.zero_points[at(c)]) as f64 * f64::from(bias.scales[at(c)]);
                 integers.iter().enumerate().map(real).collect()
@@ -210,7 +246,7 @@ impl<'g> Bias<'g> {
         };
         let rounded = |(b, s): (&f64, &f32)| {
             let q = Rounding::HalfToEven.round_f64(b / f64::from(*s));
-            (q.abs() < f64::from(i32::MAX)).then_some(q as i32)
+            (q.abs() < MOST_BIAS).then_some(q as i64)
         };
         if real.len() != scales.len() {
             return None;

@@ -10,7 +10,7 @@ use fewbit_tensor::{DType, Tensor};
 
 use super::super::broadcast::Broadcast;
 use super::super::builder::Builder;
-use super::super::integer::{Dynamic, IntegerKernel, IntegerNode, Output, Scaled, Sums, Work};
+use super::super::integer::{Dynamic, IntegerKernel, IntegerNode, Output, PackedConv, Scaled, Sums, Weights, Width, WordKernel, Work};
 use super::super::kernel::{Kernel, kernel_error};
 use super::super::plan::SlotId;
 use super::moving::Movement;
@@ -20,41 +20,27 @@ use crate::{Error, ErrorKind, Result};
 /// The steps of an integer operator.
 pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode) -> Result<()> {
     let inputs = integer.inputs.iter().map(|x| b.held(id, x.value)).collect::<Result<Vec<_>>>()?;
+    if integer.is_wide() {
+        return wide(b, id, node, integer, inputs);
+    }
     let scaled = |i: usize| integer.inputs.get(i).map(|x| x.scaled).ok_or_else(unplanned);
     let shape = |b: &Builder<'_>, value: Option<ValueId>| value.and_then(|v| b.facts.shape(v)).ok_or_else(unplanned);
-    let to = match integer.output {
-        Output::Integers { to, .. } => Some(to),
-        Output::Floats { .. } => None,
-    };
-    let to = || to.ok_or_else(unplanned);
+    let to = || integer.output.to().map(Scaled::bytes).ok_or_else(unplanned);
     let kernel = match &integer.work {
-        Work::Conv { weights, pads: [top, left] } => {
-            let Op::Conv(op) = &node.op else { return Err(unplanned()) };
-            let problem = convolution::Problem::new(b, node, op.layout).ok_or_else(unplanned)?;
-            let mut dims = problem.dims(&op.window, op.groups, &op.window.geometry(&problem.spatial, &problem.kernel)?);
-            // What lies behind a padding that is done here is smaller than what the node sees.
-            (dims.in_h, dims.in_w) = match *b.shape_of(inputs[0]) {
-                [_, w, _] => (1, w),
-                [_, h, w, _] => (h, w),
-                _ => return Err(unplanned()),
-            };
-            dims.pad_top += top;
-            dims.pad_left += left;
-            let sums = sums(&weights.factors, integer);
-            IntegerKernel::Conv { weights: Arc::clone(&weights.packed), dims, zero_point: scaled(0)?.zero_point, sums }
+        Work::Conv { weights, pads } => {
+            let dims = conv_dims(b, node, inputs[0], *pads)?;
+            return emit_conv(b, id, integer, weights, dims, inputs[0]);
         }
         Work::ConvTranspose(weights) => {
             let Op::ConvTranspose(op) = &node.op else { return Err(unplanned()) };
             let problem = convolution::Problem::new(b, node, op.layout).ok_or_else(unplanned)?;
             let dims = problem.dims(&op.window, op.groups, &op.geometry(&problem.spatial, &problem.kernel)?);
             let sums = sums(&weights.factors, integer);
-            IntegerKernel::ConvTranspose { weights: Arc::clone(&weights.packed), dims, zero_point: scaled(0)?.zero_point, sums }
+            IntegerKernel::ConvTranspose { weights: Arc::clone(&weights.packed), dims, zero_point: scaled(0)?.zero_byte(), sums }
         }
         Work::Product { weights, k } => {
-            let rows = shape(b, node.input(0))?.iter().product::<usize>().checked_div(*k).unwrap_or(0);
-            let (Output::Integers { value, .. } | Output::Floats { value, .. }) = integer.output;
-            let (dims, sums) = (one_row(rows, *k, value, b)?, sums(&weights.factors, integer));
-            IntegerKernel::Conv { weights: Arc::clone(&weights.packed), dims, zero_point: scaled(0)?.zero_point, sums }
+            let dims = product_dims(b, node, integer, *k)?;
+            return emit_conv(b, id, integer, weights, dims, inputs[0]);
         }
         Work::Dynamic(work) => return dynamic(b, id, node, work, integer),
         Work::Matmul => {
@@ -64,7 +50,7 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
             };
             let to = to()?;
             let factor = ChannelFactors::new(vec![x.scale * y.scale / to.scale]).map_err(|e| kernel_error(&e))?;
-            IntegerKernel::Matmul { dims, batch, zero_points: [x.zero_point, y.zero_point], factor, to }
+            IntegerKernel::Matmul { dims, batch, zero_points: [x.zero_byte(), y.zero_byte()], factor, to }
         }
         Work::Softmax(table) => {
             let shape = shape(b, node.input(0))?;
@@ -87,12 +73,9 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
             b.emit(id, Kernel::Integer(kernel), operands, vec![y]);
             return Ok(());
         }
-        Work::Binary(op) => {
-            let shapes = [shape(b, node.input(0))?, shape(b, node.input(1))?, shape(b, node.outputs.first().copied())?];
-            let broadcast = Broadcast::new(&shapes[0], &shapes[1], &shapes[2]);
-            IntegerKernel::Binary { op: *op, broadcast, sides: [scaled(0)?, scaled(1)?], to: to()? }
-        }
+        Work::Binary(op) => IntegerKernel::Binary { op: *op, broadcast: broadcast(b, node)?, sides: [scaled(0)?, scaled(1)?], to: to()? },
         Work::Table(table) => IntegerKernel::Table(Arc::clone(table)),
+        Work::WordTable(_) => return Err(unplanned()),
         Work::MaxPool | Work::AveragePool => {
             let Op::Pool(op) = &node.op else { return Err(unplanned()) };
             let (dims, count) = pooling::dims(&shape(b, node.input(0))?, op)?;
@@ -101,19 +84,124 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
                 _ => IntegerKernel::MaxPool(dims),
             }
         }
-        Work::GlobalAverage => {
-            let shape = shape(b, node.input(0))?;
-            let [batch, positions @ .., channels] = shape.as_slice() else { return Err(unplanned()) };
-            IntegerKernel::GlobalAverage { dims: [*batch, positions.iter().product(), *channels], input: scaled(0)?, to: to()? }
-        }
+        Work::GlobalAverage => IntegerKernel::GlobalAverage { dims: positions(&shape(b, node.input(0))?)?, input: scaled(0)?, to: to()? },
         Work::Move => return moved(b, id, node, integer, inputs),
     };
+    emit(b, id, integer, kernel, inputs)
+}
+
+/// The step of an integer operator that fills its output.
+fn emit(b: &mut Builder<'_>, id: NodeId, integer: &IntegerNode, kernel: IntegerKernel, inputs: Vec<SlotId>) -> Result<()> {
     let output = match integer.output {
         Output::Integers { value, .. } => b.held_output(value)?,
         Output::Floats { value, .. } => b.output(value)?,
     };
     b.emit(id, Kernel::Integer(kernel), inputs.into_iter().map(Some).collect(), vec![output]);
     Ok(())
+}
+
+/// The steps of an operator that computes on words.
+fn wide(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, inputs: Vec<SlotId>) -> Result<()> {
+    let mut widened = Vec::with_capacity(inputs.len());
+    for (slot, x) in inputs.into_iter().zip(&integer.inputs) {
+        widened.push(match x.scaled.width {
+            Width::Word => slot,
+            Width::Byte => {
+                let words = b.room(DType::I16, b.shape_of(slot).to_vec())?;
+                b.emit(id, Kernel::Integer(IntegerKernel::Words(WordKernel::Widen)), vec![Some(slot)], vec![words]);
+                words
+            }
+        });
+    }
+    let inputs = widened;
+    let scaled = |i: usize| integer.inputs.get(i).map(|x| x.scaled).ok_or_else(unplanned);
+    let shape = |b: &Builder<'_>, value: Option<ValueId>| value.and_then(|v| b.facts.shape(v)).ok_or_else(unplanned);
+    let to = || integer.output.to().ok_or_else(unplanned);
+    let kernel = match &integer.work {
+        Work::Conv { weights, pads } => {
+            let dims = conv_dims(b, node, inputs[0], *pads)?;
+            return emit_conv(b, id, integer, weights, dims, inputs[0]);
+        }
+        Work::Product { weights, k } => {
+            let dims = product_dims(b, node, integer, *k)?;
+            return emit_conv(b, id, integer, weights, dims, inputs[0]);
+        }
+        Work::Binary(op) => WordKernel::Binary { op: *op, broadcast: broadcast(b, node)?, sides: [scaled(0)?, scaled(1)?], to: to()? },
+        Work::WordTable(table) => WordKernel::Table { first: scaled(0)?.limits[0], table: Arc::clone(table) },
+        Work::MaxPool | Work::AveragePool => {
+            let Op::Pool(op) = &node.op else { return Err(unplanned()) };
+            let (dims, count) = pooling::dims(&shape(b, node.input(0))?, op)?;
+            match op.kind {
+                PoolKind::Average { .. } => WordKernel::AveragePool { dims, count, input: scaled(0)?, to: to()? },
+                _ => WordKernel::MaxPool(dims),
+            }
+        }
+        Work::GlobalAverage => WordKernel::GlobalAverage { dims: positions(&shape(b, node.input(0))?)?, input: scaled(0)?, to: to()? },
+        Work::Move => return moved(b, id, node, integer, inputs),
+        _ => return Err(unplanned()),
+    };
+    emit_words(b, id, integer, kernel, inputs)
+}
+
+/// The step of an operator on words that fills its output, and one that narrows this if it is held as bytes.
+fn emit_words(b: &mut Builder<'_>, id: NodeId, integer: &IntegerNode, kernel: WordKernel, inputs: Vec<SlotId>) -> Result<()> {
+    let kernel = IntegerKernel::Words(kernel);
+    let Output::Integers { value, to: Scaled { width: Width::Byte, .. } } = integer.output else {
+        return emit(b, id, integer, kernel, inputs);
+    };
+    let words = b.room(DType::I16, b.facts.shape(value).ok_or_else(unplanned)?)?;
+    b.emit(id, Kernel::Integer(kernel), inputs.into_iter().map(Some).collect(), vec![words]);
+    emit(b, id, integer, IntegerKernel::Words(WordKernel::Narrow), vec![words])
+}
+
+/// The step of a convolution, by the width of its weights' inputs.
+fn emit_conv(b: &mut Builder<'_>, id: NodeId, integer: &IntegerNode, weights: &Weights, dims: Conv2dDims, x: SlotId) -> Result<()> {
+    let input = integer.inputs.first().ok_or_else(unplanned)?.scaled;
+    let sums = sums(&weights.factors, integer);
+    match &weights.packed {
+        PackedConv::Bytes(packed) => {
+            let kernel = IntegerKernel::Conv { weights: Arc::clone(packed), dims, zero_point: input.zero_byte(), sums };
+            emit(b, id, integer, kernel, vec![x])
+        }
+        PackedConv::Words(packed) => {
+            let kernel = WordKernel::Conv { weights: Arc::clone(packed), dims, zero_point: input.zero_point, sums };
+            emit_words(b, id, integer, kernel, vec![x])
+        }
+    }
+}
+
+/// The sizes of a convolution over `x`, which lies behind a padding that is done here: it is smaller than what the node sees.
+fn conv_dims(b: &Builder<'_>, node: &Node, x: SlotId, [top, left]: [usize; 2]) -> Result<Conv2dDims> {
+    let Op::Conv(op) = &node.op else { return Err(unplanned()) };
+    let problem = convolution::Problem::new(b, node, op.layout).ok_or_else(unplanned)?;
+    let mut dims = problem.dims(&op.window, op.groups, &op.window.geometry(&problem.spatial, &problem.kernel)?);
+    (dims.in_h, dims.in_w) = match *b.shape_of(x) {
+        [_, w, _] => (1, w),
+        [_, h, w, _] => (h, w),
+        _ => return Err(unplanned()),
+    };
+    dims.pad_top += top;
+    dims.pad_left += left;
+    Ok(dims)
+}
+
+/// The sizes of a product by a constant matrix of `k` rows.
+fn product_dims(b: &Builder<'_>, node: &Node, integer: &IntegerNode, k: usize) -> Result<Conv2dDims> {
+    let shape = node.input(0).and_then(|v| b.facts.shape(v)).ok_or_else(unplanned)?;
+    let (Output::Integers { value, .. } | Output::Floats { value, .. }) = integer.output;
+    one_row(shape.iter().product::<usize>().checked_div(k).unwrap_or(0), k, value, b)
+}
+
+/// How two operands are laid over their result.
+fn broadcast(b: &Builder<'_>, node: &Node) -> Result<Broadcast> {
+    let shape = |value: Option<ValueId>| value.and_then(|v| b.facts.shape(v)).ok_or_else(unplanned);
+    Ok(Broadcast::new(&shape(node.input(0))?, &shape(node.input(1))?, &shape(node.outputs.first().copied())?))
+}
+
+/// Batch, positions and channels.
+fn positions(shape: &[usize]) -> Result<[usize; 3]> {
+    let [batch, positions @ .., channels] = shape else { return Err(unplanned()) };
+    Ok([*batch, positions.iter().product(), *channels])
 }
 
 /// The steps that quantize floats, multiply, and scale back.
@@ -167,7 +255,11 @@ fn one_row(rows: usize, k: usize, output: ValueId, b: &Builder<'_>) -> Result<Co
 fn moved(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, mut inputs: Vec<SlotId>) -> Result<()> {
     let Output::Integers { value, to } = integer.output else { return Err(unplanned()) };
     let Some(movement) = moving::movement(b, node)? else { return in_floats(b, id, node, integer, &inputs) };
-    let requantized = |x: Scaled| IntegerKernel::Requantize { input: x, to };
+    let width = width(integer);
+    let requantized = |x: Scaled| match width {
+        Width::Byte => IntegerKernel::Requantize { input: x, to: to.bytes() },
+        Width::Word => IntegerKernel::Words(WordKernel::Requantize { input: x, to }),
+    };
     let (kernel, changed): (_, Vec<bool>) = match movement {
         Movement::Alias => match integer.inputs[..] {
             [x] if x.keeps(to) => {
@@ -178,22 +270,40 @@ fn moved(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, mu
             _ => return Err(unplanned()),
         },
         Movement::Permute { shape, permutation } => {
-            (IntegerKernel::Permute { shape, permutation }, integer.inputs.iter().map(|x| !x.keeps(to)).collect())
+            (permute(width, shape, permutation), integer.inputs.iter().map(|x| !x.keeps(to)).collect())
         }
         Movement::Copy { fill, parts } => {
-            let fill = fill.map(|x| Scaled::from(to).nearest(x));
-            (IntegerKernel::Copy { fill, parts }, integer.inputs.iter().map(|x| !x.keeps(to)).collect())
+            let fill = fill.map(|x| to.nearest(x));
+            let kernel = match width {
+                Width::Byte => IntegerKernel::Copy { fill: fill.map(|q| q as u8), parts },
+                Width::Word => IntegerKernel::Words(WordKernel::Copy { fill, parts }),
+            };
+            (kernel, integer.inputs.iter().map(|x| !x.keeps(to)).collect())
         }
     };
     for (i, _) in changed.iter().enumerate().filter(|(_, changed)| **changed) {
         let shape = b.shape_of(inputs[i]).to_vec();
-        let y = b.room(DType::U8, shape)?;
+        let y = b.room(width.dtype(), shape)?;
         b.emit(id, Kernel::Integer(requantized(integer.inputs[i].scaled)), vec![Some(inputs[i])], vec![y]);
         inputs[i] = y;
     }
-    let y = b.held_output(value)?;
-    b.emit(id, Kernel::Integer(kernel), inputs.into_iter().map(Some).collect(), vec![y]);
-    Ok(())
+    match kernel {
+        IntegerKernel::Words(kernel) => emit_words(b, id, integer, kernel, inputs),
+        kernel => emit(b, id, integer, kernel, inputs),
+    }
+}
+
+/// What an operator computes on.
+fn width(integer: &IntegerNode) -> Width {
+    if integer.is_wide() { Width::Word } else { Width::Byte }
+}
+
+/// A transposition of integers as they are held.
+fn permute(width: Width, shape: Vec<usize>, permutation: Vec<usize>) -> IntegerKernel {
+    match width {
+        Width::Byte => IntegerKernel::Permute { shape, permutation },
+        Width::Word => IntegerKernel::Words(WordKernel::Permute { shape, permutation }),
+    }
 }
 
 /// Integers in other places, as they are held.
@@ -211,7 +321,8 @@ pub(super) fn held_move(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<
         Some(Movement::Permute { shape, permutation }) => {
             let x = b.held(id, x)?;
             let y = b.held_output(y)?;
-            b.emit(id, Kernel::Integer(IntegerKernel::Permute { shape, permutation }), vec![Some(x)], vec![y]);
+            let width = b.dtype(node.outputs[0]).and_then(Width::of).ok_or_else(unplanned)?;
+            b.emit(id, Kernel::Integer(permute(width, shape, permutation)), vec![Some(x)], vec![y]);
         }
         Some(Movement::Copy { .. }) | None => return Ok(false),
     }
@@ -221,12 +332,14 @@ pub(super) fn held_move(b: &mut Builder<'_>, id: NodeId, node: &Node) -> Result<
 /// The node as it is, on dequantized inputs, for shapes that no kernel on integers takes.
 fn in_floats(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, inputs: &[SlotId]) -> Result<()> {
     let Output::Integers { value, to } = integer.output else { return Err(unplanned()) };
+    // As the operator has them, whatever they were held as before.
+    let width = width(integer);
     let mut operands = Vec::with_capacity(node.inputs.len());
     for (i, input) in node.inputs.iter().enumerate() {
         operands.push(match (integer.inputs.get(i), inputs.get(i)) {
             (Some(x), Some(&slot)) => {
                 let real = b.temporary(b.shape_of(slot).to_vec())?;
-                b.emit(id, Kernel::Integer(IntegerKernel::Dequantize(x.scaled)), vec![Some(slot)], vec![real]);
+                b.emit(id, Kernel::Integer(IntegerKernel::Dequantize(Scaled { width, ..x.scaled })), vec![Some(slot)], vec![real]);
                 Some(real)
             }
             _ => input.map(|v| b.slot(v)).transpose()?,
@@ -259,14 +372,14 @@ pub(super) fn quantize(b: &mut Builder<'_>, id: NodeId, node: &Node, op: Quantiz
     if b.float_shape(x).is_none() {
         return Ok(false);
     }
-    let interleaved = interleaved(b, output)?;
+    let interleaved = if scaled.width == Width::Byte { interleaved(b, output)? } else { None };
     let x = b.slot(x)?;
     let (kernel, output) = match interleaved {
         Some((transpose, output, dims)) => {
             b.absorb(transpose);
-            (IntegerKernel::Interleave { dims, to: scaled.output() }, output)
+            (IntegerKernel::Interleave { dims, to: scaled.bytes() }, output)
         }
-        None => (IntegerKernel::Quantize(scaled.output()), output),
+        None => (IntegerKernel::Quantize(scaled), output),
     };
     let y = b.held_output(output)?;
     b.emit(id, Kernel::Integer(kernel), vec![Some(x)], vec![y]);

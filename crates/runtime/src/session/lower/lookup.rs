@@ -17,7 +17,7 @@ use fewbit_kernels::{Clamp, Isa, Operand, Pool2dDims, ReduceDims};
 use fewbit_tensor::DType;
 
 use super::super::builder::Builder;
-use super::super::integer::{IntegerKernel, Scaled};
+use super::super::integer::{IntegerKernel, Scaled, Width};
 use super::super::kernel::{Kernel, kernel_error};
 use super::super::plan::SlotId;
 use super::elementwise::{binary_kernel, unary_kernel};
@@ -28,7 +28,7 @@ use crate::Result;
 /// A dequantizer of held integers, with what is done to each element behind it if no one else sees what is in between.
 pub(super) fn functions(b: &mut Builder<'_>, id: NodeId, node: &Node, op: DequantizeLinear) -> Result<bool> {
     let Some(x) = node.input(0).filter(|x| b.program.integers.is_held(*x)) else { return Ok(false) };
-    let Some(from) = scaled(b, node, op.block_size) else { return Ok(false) };
+    let Some(from) = scaled(b, node, op.block_size).filter(|from| from.width == Width::Byte) else { return Ok(false) };
     let chain = chain(b, node.outputs[0]);
     if let Some(largest) = largest(b, &chain)? {
         let floats = chain.table(b.program.isa, from)?;
@@ -181,7 +181,7 @@ fn chain(b: &Builder<'_>, value: ValueId) -> Chain {
         }
         if let Op::QuantizeLinear(op) = &node.op {
             let held = only.index == 0 && b.program.integers.is_held(result);
-            chain.quantized = scaled(b, node, op.block_size).filter(|_| held);
+            chain.quantized = scaled(b, node, op.block_size).filter(|to| held && to.width == Width::Byte);
             if chain.quantized.is_some() {
                 chain.nodes.push(only.node);
                 chain.result = result;
