@@ -10,7 +10,7 @@
 //! | matrix product | [`PackedMatrix`] for constant weights; [`matmul`], [`matmul_batched`] for any strides, over the `gemm` crate |
 //! | pooling | [`max_pool2d`], [`average_pool2d`], [`global_average_pool`] |
 //! | elementwise | [`unary`], [`unary_in_place`], [`binary`], [`binary_in_place`] |
-//! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`] |
+//! | rows and axes | [`softmax`], [`log_softmax`], [`layer_norm`], [`reduce`], [`sum_blocks`] |
 //! | training | [`conv2d_weight_gradient`], [`depthwise_input_gradient`], [`transposed_product`], [`fake_quantize_gradient`] |
 //! | layout | [`permute()`], [`repeat_along_rows`] |
 //! | quantization | [`quantize()`], [`dequantize`], [`fake_quantize`] |
@@ -69,7 +69,7 @@ pub use float::{
     AverageCount, Band, BatchStrides, Bias, Binary, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, LayerNorm,
     MatmulDims, MatrixWeights, Operand, PackedConv2d, PackedConvTranspose2d, PackedMatrix, Pool2dDims, Reduce, ReduceDims, ScaleGradient,
     Strides, Unary, average_pool2d, binary, binary_in_place, conv_nd, conv2d_weight_gradient, depthwise_input_gradient,
-    fake_quantize_gradient, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d, reduce, softmax,
+    fake_quantize_gradient, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d, reduce, softmax, sum_blocks,
     transposed_product, unary, unary_in_place,
 };
 pub use integer::{

@@ -1,5 +1,6 @@
 //! Kernels that compute in `f32`. Integer kernels have their own folder beside this one.
 
+mod blocks;
 pub(crate) mod conv;
 mod elementwise;
 mod gradient;
@@ -10,6 +11,7 @@ pub(crate) mod pool;
 mod reduce;
 mod softmax;
 
+pub use blocks::sum_blocks;
 pub use conv::{
     Band, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d, conv_nd,
 };

@@ -5,6 +5,7 @@
 
 use crate::Clamp;
 use crate::error::{Error, ErrorKind, Result, expect_len};
+use crate::integer::Placement;
 use crate::simd::{Kernel, Limits, Simd, WIDTH};
 use std::borrow::Cow;
 
@@ -194,13 +195,27 @@ pub(super) trait Finish: Copy + Send + Sync {
     fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[Self::Output; WIDTH]; V]);
 }
 
-/// The outputs of a few channels, whose sums lie in memory.
+/// The outputs of a few channels of some rows, whose sums lie in memory.
 pub(super) struct Few<'a, F: Finish> {
     pub(super) finish: F,
-    /// The first channel; there are as many as outputs, at most a vector of them.
+    /// The first channel, and how many.
     pub(super) first: usize,
-    pub(super) sums: &'a [i32; WIDTH],
+    pub(super) channels: usize,
+    /// Of each row, as many vectors as hold the channels.
+    pub(super) sums: &'a [[i32; WIDTH]],
+    pub(super) rows: usize,
     pub(super) output: &'a mut [F::Output],
+    /// Where a row's outputs begin.
+    pub(super) placement: Placement,
+    /// The first row.
+    pub(super) row: usize,
+}
+
+impl<'a, F: Finish> Few<'a, F> {
+    /// As many channels of one row as there are outputs.
+    pub(super) fn of_row(finish: F, first: usize, sums: &'a [[i32; WIDTH]], output: &'a mut [F::Output]) -> Self {
+        Self { finish, first, channels: output.len(), sums, rows: 1, output, placement: Placement::Consecutive(0), row: 0 }
+    }
 }
 
 impl<F: Finish> Kernel for Few<'_, F> {
@@ -208,10 +223,20 @@ impl<F: Finish> Kernel for Few<'_, F> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let factors = self.finish.factors::<1>(self.first, self.output.len());
-        let mut padded = [[F::Output::default(); WIDTH]; 1];
-        self.finish.finish(simd, [simd.load_sums(self.sums)], &factors, &mut padded);
-        self.output.copy_from_slice(&padded[0][..self.output.len()]);
+        let vectors = self.sums.len() / self.rows.max(1);
+        for (v, at) in (0..self.channels).step_by(WIDTH).enumerate() {
+            let count = (self.channels - at).min(WIDTH);
+            let factors = self.finish.factors::<1>(self.first + at, count);
+            for p in 0..self.rows {
+                let to = &mut self.output[self.placement.at(self.row + p) + at..][..count];
+                let mut padded = [[F::Output::default(); WIDTH]; 1];
+                self.finish.finish(simd, [simd.load_sums(&self.sums[p * vectors + v])], &factors, &mut padded);
+                match to.first_chunk_mut() {
+                    Some(to) => *to = padded[0],
+                    None => to.copy_from_slice(&padded[0][..count]),
+                }
+            }
+        }
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) enum Kernel {
     AveragePool { dims: kernels::Pool2dDims, count: kernels::AverageCount },
     /// `[x]`
     Reduce { op: kernels::Reduce, dims: kernels::ReduceDims },
+    /// `[x]` of rows, blocks and columns: sums over blocks.
+    SumBlocks { dims: [usize; 3], bias: Option<Arc<[f32]>>, clamp: Clamp },
     /// `[x]`, along rows.
     Softmax { rows: usize, columns: usize, log: bool },
     /// `[x, scale?, bias?]`, along rows.
@@ -123,6 +125,7 @@ impl Kernel {
             Self::MaxPool(_) => "max_pool2d",
             Self::AveragePool { .. } => "average_pool2d",
             Self::Reduce { .. } => "reduce",
+            Self::SumBlocks { .. } => "sum_blocks",
             Self::Softmax { .. } => "softmax",
             Self::LayerNorm { .. } => "layer_norm",
             Self::Gather(_) => "gather",
@@ -204,6 +207,7 @@ impl Kernel {
             Self::MaxPool(dims) => kernels::max_pool2d(isa, dims, &inputs.floats(0)?, output),
             Self::AveragePool { dims, count } => kernels::average_pool2d(isa, dims, *count, &inputs.floats(0)?, output),
             Self::Reduce { op, dims } => kernels::reduce(isa, *op, dims, &inputs.floats(0)?, output),
+            Self::SumBlocks { dims, bias, clamp } => kernels::sum_blocks(isa, *dims, bias.as_deref(), *clamp, &inputs.floats(0)?, output),
             Self::Softmax { rows, columns, log: false } => kernels::softmax(isa, *rows, *columns, &inputs.floats(0)?, output),
             Self::Softmax { rows, columns, log: true } => kernels::log_softmax(isa, *rows, *columns, &inputs.floats(0)?, output),
             Self::LayerNorm { rows, columns, epsilon } => {

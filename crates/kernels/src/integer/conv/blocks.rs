@@ -151,7 +151,7 @@ impl<F: Finish> Blocks<'_, F> {
                     }
                     let (output, placement) = piece.outputs(pixel, panel.first);
                     let output = &mut output[placement.at(0)..][..panel.channels];
-                    isa.vectorize(Few { finish: self.work.finish, first: panel.first, sums: &sums, output });
+                    isa.vectorize(Few::of_row(self.work.finish, panel.first, &[sums], output));
                 }
             }
         }

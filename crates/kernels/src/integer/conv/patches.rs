@@ -14,7 +14,6 @@ use super::tile::avx512::{Column, LANES, Rows};
 use crate::Isa;
 use crate::float::conv::window::{Taps, Window};
 use crate::integer::requantize::{Few, Finish};
-use crate::simd::WIDTH;
 use crate::simd::avx512::Avx512;
 use std::ops::Range;
 
@@ -194,9 +193,7 @@ impl<F: Finish> Patches<'_, F> {
                     let channels = (strip.channels - vector * LANES).min(LANES);
                     let (output, placement) = piece.outputs(pixel, first);
                     let output = &mut output[placement.at(0)..][..channels];
-                    for (i, (output, sums)) in output.chunks_mut(WIDTH).zip(sums.as_chunks().0).enumerate() {
-                        self.isa.vectorize(Few { finish, first: first + i * WIDTH, sums, output });
-                    }
+                    self.isa.vectorize(Few::of_row(finish, first, sums.as_chunks().0, output));
                 }
             }
         }

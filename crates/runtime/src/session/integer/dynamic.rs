@@ -11,6 +11,7 @@ use fewbit_ir::{Clamp, Layout, NodeId, Op, ValueId};
 use fewbit_kernels::PackedConv2dU8;
 use fewbit_tensor::{DType, Tensor};
 
+use super::blocks::Blocks;
 use super::find::Finder;
 use super::weights::{Bias, Constant, Form};
 use super::{IntegerNode, Output, Work};
@@ -22,8 +23,10 @@ pub(in super::super) struct Dynamic {
     /// The floats.
     pub(in super::super) input: ValueId,
     pub(in super::super) weights: Arc<PackedConv2dU8>,
-    /// Of the weights, per output channel or one for all.
+    /// Of the weights, per output channel or one for all; of blocks, `[blocks, outputs]`.
     pub(in super::super) scales: Arc<[f32]>,
+    /// The blocks that the weights are, if they are in blocks.
+    pub(in super::super) blocks: Option<Blocks>,
     /// Per output channel.
     pub(in super::super) bias: Option<Arc<[f32]>>,
     /// The length of the rows, unless it is a convolution.
@@ -33,25 +36,50 @@ pub(in super::super) struct Dynamic {
 impl Finder<'_> {
     /// An operator on floats with integer weights.
     pub(super) fn dynamic_floats(&self) -> Result<Option<IntegerNode>> {
-        let Some(weight) = self.constant(1) else { return Ok(None) };
+        let Some(weight) = self.constant(1) else { return self.dynamic_blocks() };
         let Some((form, k)) = self.form(weight.tensor.shape()) else { return Ok(None) };
-        let bias = match (Bias::of(self.graph, self.node.input(2)), &self.node.op) {
-            (_, Op::MatMul(_)) | (Some(Bias::Absent), _) => None,
-            (Some(Bias::Real(bias)), _) if bias.len() == form.out_c => Some(bias.into_owned()),
-            _ => return Ok(None),
-        };
+        let Some(bias) = self.real_bias(form.out_c) else { return Ok(None) };
         if form.groups > 1 && form.groups == form.in_c {
             // One weight per input: converting the input costs more than it saves.
             return Ok(None);
         }
-        let Some(input) = self.node.input(0).filter(|x| self.graph.dtype(*x) == Some(DType::F32) && self.graph.constant(*x).is_none())
-        else {
-            return Ok(None);
-        };
+        let Some(input) = self.computed_floats() else { return Ok(None) };
         let scales = weight.scales.to_vec();
         let after =
             After { value: self.node.outputs[0], clamp: self.node.op.activation().unwrap_or(Clamp::NONE), bias, absorbed: Vec::new() };
         self.dynamic(input, &weight, (&form, k), scales, after)
+    }
+
+    /// An operator on floats with integer weights in blocks.
+    fn dynamic_blocks(&self) -> Result<Option<IntegerNode>> {
+        let by_output = match &self.node.op {
+            Op::Conv(op) if self.weight_shape().is_some_and(|shape| Self::is_product(op, shape.get(2..).unwrap_or_default())) => true,
+            Op::Gemm(op) if !op.trans_a && (op.alpha, op.beta) == (1.0, 1.0) => op.trans_b,
+            Op::MatMul(_) => false,
+            _ => return Ok(None),
+        };
+        let Some(input) = self.computed_floats() else { return Ok(None) };
+        let Some((blocks, scales)) = self.blocks(by_output)? else { return Ok(None) };
+        let Some(bias) = self.real_bias(blocks.out_c) else { return Ok(None) };
+        let (weights, k) = (Arc::clone(&blocks.weights), Some(blocks.k));
+        let after =
+            After { value: self.node.outputs[0], clamp: self.node.op.activation().unwrap_or(Clamp::NONE), bias, absorbed: Vec::new() };
+        Ok(Some(self.dynamic_node(Dynamic { input, weights, scales: scales.into(), blocks: Some(blocks), bias: None, k }, after)))
+    }
+
+    /// The first input, if it is of floats that are computed.
+    fn computed_floats(&self) -> Option<ValueId> {
+        self.node.input(0).filter(|x| self.graph.dtype(*x) == Some(DType::F32) && self.graph.constant(*x).is_none())
+    }
+
+    /// The bias of an operator on floats.
+    #[allow(clippy::option_option, reason = "no bias and one of another form are two things")]
+    fn real_bias(&self, channels: usize) -> Option<Option<Vec<f32>>> {
+        match (Bias::of(self.graph, self.node.input(2)), &self.node.op) {
+            (_, Op::MatMul(_)) | (Some(Bias::Absent), _) => Some(None),
+            (Some(Bias::Real(bias)), _) if bias.len() == channels => Some(Some(bias.into_owned())),
+            _ => None,
+        }
     }
 
     /// Integers that ONNX's operators quantize, multiply, and scale back.
@@ -83,6 +111,12 @@ impl Finder<'_> {
         let Some(packed) = form.pack(self.isa, weight, None)?.filter(|_| fits && scales.iter().all(|s| *s >= 0.0 && s.is_finite())) else {
             return Ok(None);
         };
+        let work = Dynamic { input, weights: Arc::new(packed), scales: scales.into(), blocks: None, bias: None, k };
+        Ok(Some(self.dynamic_node(work, after)))
+    }
+
+    /// A product with what follows it.
+    fn dynamic_node(&self, work: Dynamic, after: After) -> IntegerNode {
         let (mut value, mut clamp, mut absorbed) = (after.value, after.clamp, after.absorbed);
         // What follows may quantize the floats; that remains a step of its own.
         if let (Output::Floats { value: last, clamp: limits }, nodes) = self.output_of(value, clamp) {
@@ -90,8 +124,8 @@ impl Finder<'_> {
             absorbed.extend(nodes);
         }
         let clamp = fewbit_kernels::Clamp { min: clamp.min, max: clamp.max };
-        let work = Dynamic { input, weights: Arc::new(packed), scales: scales.into(), bias: after.bias.map(Into::into), k };
-        Ok(Some(IntegerNode { inputs: Vec::new(), output: Output::Floats { value, clamp }, work: Work::Dynamic(work), absorbed }))
+        let work = Dynamic { bias: after.bias.map(Into::into), ..work };
+        IntegerNode { inputs: Vec::new(), output: Output::Floats { value, clamp }, work: Work::Dynamic(work), absorbed }
     }
 
     /// The weights' shape for packing, and the length of rows of a product.

@@ -76,7 +76,13 @@ pub(super) struct Finder<'g> {
 
 impl<'g> Finder<'g> {
     fn conv(&self, op: &Conv) -> Result<Option<IntegerNode>> {
-        let (Some(x), Some(weight)) = (self.activation(0), self.constant(1)) else { return Ok(None) };
+        let Some(x) = self.activation(0) else { return Ok(None) };
+        let Some(weight) = self.constant(1) else {
+            let known = self.weight_shape().is_some_and(|shape| Self::is_product(op, shape.get(2..).unwrap_or_default()));
+            let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| known) else { return Ok(None) };
+            let (output, absorbed) = self.output();
+            return self.block_product(x, true, &bias, output, absorbed);
+        };
         let Some(form) = Form::of_conv(op, weight.tensor.shape()) else { return Ok(None) };
         let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| op.layout == Layout::ChannelsLast) else { return Ok(None) };
         let (output, mut absorbed) = self.output();
@@ -174,7 +180,7 @@ impl<'g> Finder<'g> {
         output: Output,
         absorbed: Vec<NodeId>,
     ) -> Result<Option<IntegerNode>> {
-        let Some(weight) = self.constant(1) else { return Ok(None) };
+        let Some(weight) = self.constant(1) else { return self.block_product(x, transposed, bias, output, absorbed) };
         let Some(form) = Form::of_matrix(transposed, weight.tensor.shape()) else { return Ok(None) };
         let weights = pack(self.isa, &weight, &form, bias, x.scaled, &output)?;
         Ok(weights.map(|weights| IntegerNode { inputs: vec![x], output, work: Work::Product { weights, k: form.in_c }, absorbed }))
@@ -259,6 +265,11 @@ impl<'g> Finder<'g> {
         let value = node.input(0).filter(|v| self.graph.constant(*v).is_none())?;
         let scaled = self.scaled(node, self.graph.dtype(value)?)?;
         Some(Activation { value, scaled })
+    }
+
+    /// The shape of the second input.
+    pub(super) fn weight_shape(&self) -> Option<Vec<usize>> {
+        self.graph.value(self.node.input(1)?).ty.as_ref()?.shape()
     }
 
     /// Dimensions of the first input.

@@ -7,11 +7,13 @@
 //! What has no integer form computes in floats between a dequantizer and a quantizer, as the graph says; so does what has
 //! no shape before data are seen.
 //!
-//! Integers are held as bytes, or as words if they have 16 bits, see [`scaled`]. An operator of both widths computes on words. Sums are exact; what is not, each kernel states in `fewbit-kernels`. Requantization multiplies by a
-//! float scale and rounds half to even, as ONNX Runtime and XNNPACK do.
+//! Integers are held as bytes, or as words if they have 16 bits, see [`scaled`]. An operator of both widths computes on words. Sums are
+//! exact; what is not, each kernel states in `fewbit-kernels`. Requantization multiplies by a float scale and rounds half to even, as
+//! ONNX Runtime and XNNPACK do.
 //!
 //! To add an operator: its arm in [`find`], its [`Work`], and a function in `lower::integer`.
 
+mod blocks;
 mod dynamic;
 mod find;
 mod kernel;
@@ -26,6 +28,7 @@ use fewbit_kernels::{ChannelFactors, Clamp, ExpTable, Isa, PackedConv2dI16, Pack
 
 use rayon::prelude::*;
 
+pub(super) use blocks::BlockProduct;
 pub(super) use dynamic::Dynamic;
 pub(super) use kernel::{IntegerKernel, Sums, quantize};
 pub(super) use scaled::{Scaled, Width};
@@ -96,6 +99,8 @@ pub(super) enum Work {
         weights: Weights,
         k: usize,
     },
+    /// The same where blocks of the matrix have scales of their own.
+    Blocks(BlockProduct),
     /// Of floats that are quantized when they are seen.
     Dynamic(Dynamic),
     /// The product of two activations.

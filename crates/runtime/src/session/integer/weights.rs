@@ -227,6 +227,21 @@ impl<'g> Bias<'g> {
         }
     }
 
+    /// As floats, if all of it is known.
+    #[allow(clippy::option_option, reason = "no bias and one that is none of a channel's are two things")]
+    pub(super) fn reals(&self) -> Option<Option<Vec<f32>>> {
+        match self {
+            Self::Absent => Some(None),
+            Self::Real(bias) => Some(Some(bias.to_vec())),
+            Self::Integers(bias) => {
+                let integers = bias.tensor.to_i64_vec();
+                let at = |c: usize| if bias.scales.len() == 1 { 0 } else { c };
+                let real = |(c, b): (usize, &i64)| Some((b - bias.zero_points.get(at(c))?) as f32 * *bias.scales.get(at(c))?);
+                integers.iter().enumerate().map(real).collect::<Option<Vec<_>>>().map(Some)
+            }
+        }
+    }
+
     /// In steps of the sums' scales.
     #[allow(clippy::option_option, reason = "no bias and a bias that does not fit are two things")]
     fn integers(&self, scales: &[f32]) -> Option<Option<Vec<i64>>> {

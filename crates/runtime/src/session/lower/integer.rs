@@ -5,12 +5,14 @@ use std::sync::Arc;
 use fewbit_ir::axis::{resolve_axis, resolve_permutation};
 use fewbit_ir::op::{DequantizeLinear, PoolKind, QuantizeLinear};
 use fewbit_ir::{Node, NodeId, Op, ValueId};
-use fewbit_kernels::{ChannelFactors, Conv2dDims};
+use fewbit_kernels::{ChannelFactors, Clamp, Conv2dDims};
 use fewbit_tensor::{DType, Tensor};
 
 use super::super::broadcast::Broadcast;
 use super::super::builder::Builder;
-use super::super::integer::{Dynamic, IntegerKernel, IntegerNode, Output, PackedConv, Scaled, Sums, Weights, Width, WordKernel, Work};
+use super::super::integer::{
+    BlockProduct, Dynamic, IntegerKernel, IntegerNode, Output, PackedConv, Scaled, Sums, Weights, Width, WordKernel, Work,
+};
 use super::super::kernel::{Kernel, kernel_error};
 use super::super::plan::SlotId;
 use super::moving::Movement;
@@ -42,6 +44,7 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
             let dims = product_dims(b, node, integer, *k)?;
             return emit_conv(b, id, integer, weights, dims, inputs[0]);
         }
+        Work::Blocks(product) => return block_product(b, id, node, product, integer, inputs[0]),
         Work::Dynamic(work) => return dynamic(b, id, node, work, integer),
         Work::Matmul => {
             let [x, y] = [scaled(0)?, scaled(1)?];
@@ -208,12 +211,14 @@ fn positions(shape: &[usize]) -> Result<[usize; 3]> {
 fn dynamic(b: &mut Builder<'_>, id: NodeId, node: &Node, work: &Dynamic, integer: &IntegerNode) -> Result<()> {
     let Output::Floats { value, clamp } = integer.output else { return Err(unplanned()) };
     let shape = b.float_shape(work.input).ok_or_else(unplanned)?;
+    let rows = |k: usize| shape.iter().product::<usize>().checked_div(k).unwrap_or(0);
     let dims = match (&node.op, work.k) {
+        (_, Some(k)) if let Some(blocks) = &work.blocks => blocks.dims(rows(k)),
         (Op::Conv(op) | Op::ConvInteger(op), None) => {
             let problem = convolution::Problem::of_any(b, node, op.layout).ok_or_else(unplanned)?;
             problem.dims(&op.window, op.groups, &op.window.geometry(&problem.spatial, &problem.kernel)?)
         }
-        (_, Some(k)) => one_row(shape.iter().product::<usize>().checked_div(k).unwrap_or(0), k, value, b)?,
+        (_, Some(k)) => one_row(rows(k), k, value, b)?,
         (_, None) => return Err(unplanned()),
     };
     let (x, range) = match b.dynamic(work.input) {
@@ -230,9 +235,40 @@ fn dynamic(b: &mut Builder<'_>, id: NodeId, node: &Node, work: &Dynamic, integer
     };
     let factors = b.temporary(vec![work.scales.len()])?;
     b.emit(id, Kernel::Integer(IntegerKernel::DynamicFactors(Arc::clone(&work.scales))), vec![Some(range)], vec![factors]);
-    let kernel = IntegerKernel::DynamicConv { weights: Arc::clone(&work.weights), dims, bias: work.bias.clone(), clamp };
+    let operands = vec![Some(x), Some(range), Some(factors)];
+    let conv = |bias, clamp| Kernel::Integer(IntegerKernel::DynamicConv { weights: Arc::clone(&work.weights), dims, bias, clamp });
+    let Some(blocks) = &work.blocks else {
+        let y = b.output(value)?;
+        b.emit(id, conv(work.bias.clone(), clamp), operands, vec![y]);
+        return Ok(());
+    };
+    let dims = [dims.in_w, blocks.count, blocks.out_c];
+    let products = b.temporary(dims.to_vec())?;
+    b.emit(id, conv(None, Clamp::NONE), operands, vec![products]);
     let y = b.output(value)?;
-    b.emit(id, Kernel::Integer(kernel), vec![Some(x), Some(range), Some(factors)], vec![y]);
+    b.emit(id, Kernel::SumBlocks { dims, bias: work.bias.clone(), clamp }, vec![Some(products)], vec![y]);
+    Ok(())
+}
+
+/// The steps that multiply by each block of a matrix, add up, and quantize if that is asked for.
+fn block_product(b: &mut Builder<'_>, id: NodeId, node: &Node, product: &BlockProduct, integer: &IntegerNode, x: SlotId) -> Result<()> {
+    let BlockProduct { blocks, factors, bias } = product;
+    let shape = node.input(0).and_then(|v| b.facts.shape(v)).ok_or_else(unplanned)?;
+    let rows = shape.iter().product::<usize>().checked_div(blocks.k).unwrap_or(0);
+    let dims = [rows, blocks.count, blocks.out_c];
+    let products = b.temporary(dims.to_vec())?;
+    let zero_point = integer.inputs.first().ok_or_else(unplanned)?.scaled.zero_byte();
+    let sums = Sums::Floats { factors: Arc::clone(factors), clamp: Clamp::NONE };
+    let kernel = IntegerKernel::Conv { weights: Arc::clone(&blocks.weights), dims: blocks.dims(rows), zero_point, sums };
+    b.emit(id, Kernel::Integer(kernel), vec![Some(x)], vec![products]);
+    let (clamp, y) = match integer.output {
+        Output::Floats { value, clamp } => (clamp, b.output(value)?),
+        Output::Integers { .. } => (Clamp::NONE, b.temporary(vec![rows, blocks.out_c])?),
+    };
+    b.emit(id, Kernel::SumBlocks { dims, bias: bias.clone(), clamp }, vec![Some(products)], vec![y]);
+    if let Some(to) = integer.output.to() {
+        emit(b, id, integer, IntegerKernel::Quantize(to), vec![y])?;
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Floats that are quantized when they are seen: to the bit what ONNX's operators for it give.
 
-use fewbit_ir::op::{Binary, Cast, Conv, DequantizeLinear, Gemm, MatMul, Padding, Unary, Window};
+use fewbit_ir::op::{Binary, Cast, Conv, DequantizeLinear, Gemm, MatMul, Padding, QuantizeLinear, Unary, Window};
 use fewbit_ir::{Clamp, Graph, Layout, Op, ValueId, infer};
 use fewbit_tensor::{DType, Tensor, element_count};
 
@@ -111,6 +111,72 @@ fn what_is_quantized_once_serves_all_readers() {
     let g = finished(g, y);
     let (_, kernels) = run(&g, Arithmetic::Dynamic, &floats(&[4, 7]));
     assert_eq!(kernels.iter().filter(|k| **k == "dynamic_quantize_u8").count(), 1, "{kernels:?}");
+}
+
+/// A product with a matrix of 4-bit integers in blocks of 4 with scales and zero points; of integers if `quantized`.
+fn in_blocks(op: Op, shape: &[usize], weight: &[usize], quantized: bool) -> Graph {
+    let mut g = Graph::new("g");
+    let axis = usize::from(weight.len() > 2);
+    let mut scale_shape = weight.to_vec();
+    scale_shape[axis] /= 4;
+    let integers: Vec<i64> = (0..element_count(weight).unwrap() as i64).map(|i| (i * 37 + 5) % 16 - 8).collect();
+    let groups = element_count(&scale_shape).unwrap();
+    let scales: Vec<f32> = (0..groups).map(|i| 0.01 + (i * 7 % 5) as f32 * 0.02).collect();
+    let zeros: Vec<i64> = (0..groups as i64).map(|i| i % 3 - 1).collect();
+    let mut x = input(&mut g, "x", shape);
+    let (scale, zero) = (g.add_constant("sx", Tensor::scalar(0.02_f32)), g.add_constant("zx", Tensor::scalar(3_i8)));
+    let requantized = |g: &mut Graph, v: ValueId| {
+        let q = g.apply("q", QuantizeLinear { axis: 0, block_size: 0, to: DType::I8 }.into(), &[v, scale, zero]);
+        g.apply("d", DequantizeLinear { axis: 0, block_size: 0 }.into(), &[q, scale, zero])
+    };
+    if quantized {
+        x = requantized(&mut g, x);
+    }
+    let w = g.add_constant("w", Tensor::from_integers(DType::I4, weight, &integers).unwrap());
+    let s = g.add_constant("s", Tensor::from_vec(scale_shape.clone(), scales).unwrap());
+    let z = g.add_constant("z", Tensor::from_integers(DType::I4, scale_shape, &zeros).unwrap());
+    let w = g.apply("w_d", DequantizeLinear { axis: axis as i64, block_size: 4 }.into(), &[w, s, z]);
+    let mut operands = vec![x, w];
+    if !matches!(op, Op::MatMul(_)) {
+        operands.push(constant(&mut g, "b", &[5]));
+    }
+    let mut y = g.apply("y", op, &operands);
+    if quantized {
+        y = g.apply("relu", Unary::Relu.into(), &[y]);
+        y = requantized(&mut g, y);
+    }
+    finished(g, y)
+}
+
+#[test]
+fn matrices_in_blocks_are_multiplied_in_integers() {
+    let gemm = Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: false, activation: Clamp { min: -0.1, max: 6.0 } };
+    let window = Window { strides: vec![1; 2], dilations: vec![1; 2], padding: Padding::Valid };
+    let pointwise = Conv { window, groups: 1, layout: Layout::ChannelsLast, activation: Clamp::NONE };
+    for (op, shape, weight) in [
+        (Op::Gemm(gemm), &[3, 12][..], &[12, 5][..]),
+        (MatMul::default().into(), &[2, 3, 8], &[8, 5]),
+        (pointwise.into(), &[2, 3, 2, 12], &[5, 12, 1, 1]),
+    ] {
+        for quantized in [true, false] {
+            let g = in_blocks(op.clone(), shape, weight, quantized);
+            let x = floats(shape);
+            let expected = interpret(&g, std::slice::from_ref(&x)).unwrap()[0].to_f32().into_owned();
+            let arithmetic = if quantized { Arithmetic::Integer } else { Arithmetic::Dynamic };
+            let (got, kernels) = run(&g, arithmetic, &x);
+            assert!(kernels.contains(&"sum_blocks") && !kernels.contains(&"evaluate"), "{kernels:?}");
+            // A step of the output, or what rounding the input to 8 bits may add up to.
+            let far = if quantized { 0.0201 } else { 0.08 };
+            for (got, expected) in got.iter().map(|y| f32::from_bits(*y)).zip(&expected) {
+                assert!((got - expected).abs() <= far, "{op:?}, quantized {quantized}: {got}, not {expected}");
+            }
+        }
+    }
+    // What is not cut evenly, has several taps or moves stays in floats.
+    let strided = Window { strides: vec![2; 2], dilations: vec![1; 2], padding: Padding::Valid };
+    let strided = Conv { window: strided, groups: 1, layout: Layout::ChannelsLast, activation: Clamp::NONE };
+    let g = in_blocks(strided.into(), &[2, 3, 3, 12], &[5, 12, 1, 1], true);
+    assert!(!run(&g, Arithmetic::Integer, &floats(&[2, 3, 3, 12])).1.contains(&"sum_blocks"));
 }
 
 #[test]

@@ -164,12 +164,16 @@ impl<'a, F: Finish> Column<'a, F> {
                 let mut sums = [[[[0; WIDTH]; 2]; V]; H];
                 // SAFETY: as the caller promises.
                 unsafe { self.stored(tile.rows, tile.first, &mut sums) };
-                for (p, sums) in sums.iter().enumerate() {
-                    let output = &mut tile.output[tile.placement.at(tile.first + p)..][..self.strip.channels];
-                    for ((at, output), sums) in (0..).step_by(WIDTH).zip(output.chunks_mut(WIDTH)).zip(sums.as_flattened()) {
-                        isa.vectorize(Few { finish: self.finish, first: self.strip.first + at, sums, output });
-                    }
-                }
+                isa.vectorize(Few {
+                    finish: self.finish,
+                    first: self.strip.first,
+                    channels: self.strip.channels,
+                    sums: sums.as_flattened().as_flattened(),
+                    rows: H,
+                    output: &mut *tile.output,
+                    placement: tile.placement,
+                    row: tile.first,
+                });
             }
         }
         tile.first += H;
