@@ -77,11 +77,18 @@ impl Strips {
             let strip = vector / MOST_VECTORS * MOST_VECTORS;
             let width = MOST_VECTORS.min(vectors - strip);
             let first = (group * vectors + strip) * runs * quads + vector - strip;
-            let mut total = 0_i32;
-            for (i, at) in (0..runs * run).map(|i| (i / run * quads * QUAD + i % run, i)) {
-                let weight = weight(c, at % in_group, at / in_group);
-                total = total.wrapping_add(weight.into());
-                packed.weights[first + i / QUAD * width].0[lane * QUAD + i % QUAD] = weight;
+            // Counted, not divided: this is most of what it takes to load a network.
+            let (mut total, mut ic, mut tap) = (0_i32, 0, 0);
+            for (quad, left) in (0..runs).flat_map(|r| (0..quads).map(move |q| (r * quads + q, run - q * QUAD))) {
+                let to = &mut packed.weights[first + quad * width].0[lane * QUAD..][..QUAD.min(left)];
+                for to in to {
+                    *to = weight(c, ic, tap);
+                    total = total.wrapping_add((*to).into());
+                    ic += 1;
+                    if ic == in_group {
+                        (ic, tap) = (0, tap + 1);
+                    }
+                }
             }
             packed.totals[group * vectors + vector][lane] = total;
             packed.bias[group * vectors + vector][lane] = bias.map_or(0, |bias| bias[c]);
