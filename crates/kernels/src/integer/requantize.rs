@@ -191,6 +191,18 @@ pub(super) trait Finish: Copy + Send + Sync {
         &mut []
     }
 
+    /// The dequantization, if it is one, and [`Self::floats`].
+    #[cfg(target_arch = "x86_64")]
+    fn dequantizes(&self) -> Option<&Dequantize<'_>> {
+        None
+    }
+
+    /// The output of a dequantization.
+    #[cfg(target_arch = "x86_64")]
+    fn floats(_: &mut [Self::Output]) -> &mut [f32] {
+        &mut []
+    }
+
     /// Writes `V` vectors of channels.
     fn finish<S: Simd, const V: usize>(&self, simd: S, sums: [S::Sums; V], factors: &Factors<V>, to: &mut [[Self::Output; WIDTH]; V]);
 }
@@ -298,6 +310,16 @@ impl Finish for Requantize<'_> {
 
 impl Finish for Dequantize<'_> {
     type Output = f32;
+
+    #[cfg(target_arch = "x86_64")]
+    fn dequantizes(&self) -> Option<&Dequantize<'_>> {
+        Some(self)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn floats(output: &mut [f32]) -> &mut [f32] {
+        output
+    }
 
     #[inline(always)]
     fn factors<const V: usize>(&self, first: usize, channels: usize) -> Factors<V> {

@@ -1,6 +1,6 @@
 //! Tiles in 512-bit registers: up to eight rows by up to four registers of sixteen channels, summed by `vpdpbusd`.
 //!
-//! In: rows of bytes and a strip of weights. Out: a [`Finish`] of the sums; a requantization stays in registers.
+//! In: rows of bytes and a strip of weights. Out: a [`Finish`] of the sums; what becomes bytes or floats stays in registers.
 //!
 //! A quad of a row is broadcast from memory and meets every register of the strip. 24 sums, or as many as fit with eight rows, are
 //! enough to hide the latency of the instruction and to load less than it takes to multiply: two registers per cycle each.
@@ -12,15 +12,16 @@ use crate::integer::Placement;
 use crate::integer::conv::panels::QUAD;
 use crate::integer::conv::strips::{Strip, Weights};
 use crate::integer::conv::tile::steps::WideSteps;
-use crate::integer::requantize::{Few, Finish, Requantize};
+use crate::integer::requantize::{Dequantize, Few, Finish, Requantize};
 use crate::simd::WIDTH;
 use crate::simd::avx2::hold;
 use crate::simd::avx512::Avx512;
 use std::arch::x86_64::{
-    __m512, __m512i, _mm_mask_storeu_epi8, _mm_storeu_si128, _mm256_mask_storeu_epi8, _mm256_storeu_si256, _mm512_add_epi32,
-    _mm512_castsi512_si256, _mm512_dpbusd_epi32, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64, _mm512_load_si512,
-    _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_ps, _mm512_mullo_epi32, _mm512_permutexvar_epi32, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_sub_epi32,
+    __m512, __m512i, _mm_mask_storeu_epi8, _mm_storeu_si128, _mm256_mask_storeu_epi8, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_castsi512_si256, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64,
+    _mm512_load_si512, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_permutexvar_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
+    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 /// Channels of a register.
@@ -68,7 +69,23 @@ pub(in crate::integer::conv) struct Column<'a, F: Finish> {
     strip: Strip<'a>,
     finish: F,
     start: [__m512i; 4],
-    steps: Option<Steps>,
+    last: Last,
+}
+
+/// How a strip's sums become outputs.
+enum Last {
+    Bytes(Steps),
+    Floats(Reals),
+    /// As the [`Finish`] says, from memory.
+    Stored,
+}
+
+/// The numbers of a dequantization.
+struct Reals {
+    scales: [__m512; 4],
+    bias: [__m512; 4],
+    min: __m512,
+    max: __m512,
 }
 
 /// The numbers of a requantization.
@@ -90,8 +107,12 @@ impl<'a, F: Finish> Column<'a, F> {
         for (v, start) in start.iter_mut().enumerate().take(strip.bias.len()) {
             *start = self::start(&strip, v, _mm512_set1_epi32(zero_point.into()));
         }
-        let steps = finish.requantizes().map(|requantize| Steps::new(requantize, &strip));
-        Self { strip, finish, start, steps }
+        let last = match (finish.requantizes(), finish.dequantizes()) {
+            (Some(requantize), _) => Last::Bytes(Steps::new(requantize, &strip)),
+            (None, Some(dequantize)) => Last::Floats(Reals::new(dequantize, &strip)),
+            (None, None) => Last::Stored,
+        };
+        Self { strip, finish, start, last }
     }
 
     /// The outputs of all rows; `output` begins with the strip's channels of the first.
@@ -150,9 +171,9 @@ impl<'a, F: Finish> Column<'a, F> {
     /// # Safety
     /// As [`tiles`](Self::tiles); the rows exist.
     unsafe fn tile<const V: usize, const H: usize>(&self, isa: Isa, tile: &mut Tile<F::Output>) {
-        match &self.steps {
+        match &self.last {
             // SAFETY: as the caller promises.
-            Some(steps) => unsafe {
+            Last::Bytes(steps) => unsafe {
                 let mut bytes = Tile { first: tile.first, rows: tile.rows, output: F::bytes(tile.output), placement: tile.placement };
                 if steps.wide.is_plain() {
                     self.requantized::<V, H, true>(steps, &mut bytes);
@@ -160,7 +181,12 @@ impl<'a, F: Finish> Column<'a, F> {
                     self.requantized::<V, H, false>(steps, &mut bytes);
                 }
             },
-            None => {
+            Last::Floats(reals) => {
+                let mut floats = Tile { first: tile.first, rows: tile.rows, output: F::floats(tile.output), placement: tile.placement };
+                // SAFETY: as the caller promises.
+                unsafe { self.dequantized::<V, H>(reals, &mut floats) };
+            }
+            Last::Stored => {
                 let mut sums = [[[[0; WIDTH]; 2]; V]; H];
                 // SAFETY: as the caller promises.
                 unsafe { self.stored(tile.rows, tile.first, &mut sums) };
@@ -249,6 +275,28 @@ impl<'a, F: Finish> Column<'a, F> {
         }
     }
 
+    /// The dequantized floats of `H` rows.
+    ///
+    /// # Safety
+    /// As [`tiles`](Self::tiles); the rows exist.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+    unsafe fn dequantized<const V: usize, const H: usize>(&self, reals: &Reals, tile: &mut Tile<f32>) {
+        // SAFETY: as the caller promises.
+        let sums = unsafe { sums::<V, H>(&self.start, tile.rows, tile.first, self.strip.weights) };
+        let to = tile.places::<H>(self.strip.channels);
+        for (sums, to) in sums.iter().zip(to) {
+            for (v, sums) in sums.iter().enumerate() {
+                let product = _mm512_mul_ps(_mm512_cvtepi32_ps(*sums), reals.scales[v]);
+                // In this order NaN stays, as in `Clamp::apply`.
+                let real = _mm512_min_ps(reals.max, _mm512_max_ps(reals.min, _mm512_add_ps(product, reals.bias[v])));
+                let channels = LANES.min(self.strip.channels - v * LANES);
+                // SAFETY: every pointer is that of the strip's channels, of which those of this register are written.
+                unsafe { _mm512_mask_storeu_ps(to.wrapping_add(v * LANES), mask(channels) as u16, real) };
+            }
+        }
+    }
+
     /// Writes the sums of `H` rows from `first` on, in halves of registers.
     ///
     /// # Safety
@@ -275,10 +323,10 @@ struct Tile<'a, T> {
     placement: Placement,
 }
 
-impl Tile<'_, u8> {
+impl<T> Tile<'_, T> {
     /// Where the `channels` outputs of each of `H` rows begin.
     #[inline(always)]
-    fn places<const H: usize>(&mut self, channels: usize) -> [*mut u8; H] {
+    fn places<const H: usize>(&mut self, channels: usize) -> [*mut T; H] {
         let mut places = [std::ptr::null_mut(); H];
         match self.placement {
             Placement::Consecutive(step) => {
@@ -334,7 +382,7 @@ impl Single<'_> {
         let (wide, zero_point) = (WideSteps::new(self.requantize), _mm512_set1_epi32(self.zero_point.into()));
         for v in 0..V {
             let sums = _mm512_add_epi32(sums[v], start(strip, v, zero_point));
-            steps[v] = wide.round::<false>(sums, multipliers(self.requantize, strip, v));
+            steps[v] = wide.round::<false>(sums, numbers(self.requantize.multipliers.values(), strip, v));
         }
         let bytes = wide.all::<false>(steps);
         // The next layer reads these at once, and from what is written under a mask it could only once that is in the cache.
@@ -357,11 +405,11 @@ fn start(strip: &Strip, register: usize, zero_point: __m512i) -> __m512i {
     _mm512_sub_epi32(bias, _mm512_mullo_epi32(totals, zero_point))
 }
 
-/// The multipliers of a strip's register, zero where channels end.
+/// The numbers of a strip's register, one for all or zero where channels end.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn multipliers(requantize: &Requantize, strip: &Strip, register: usize) -> __m512 {
-    match requantize.multipliers.values() {
+fn numbers(numbers: &[f32], strip: &Strip, register: usize) -> __m512 {
+    match numbers {
         [one] => _mm512_set1_ps(*one),
         all => {
             let at = register * LANES;
@@ -526,9 +574,23 @@ impl Steps {
     fn new(requantize: &Requantize, strip: &Strip) -> Self {
         let mut multipliers = [_mm512_setzero_ps(); 4];
         for (v, multipliers) in multipliers.iter_mut().enumerate().take(strip.bias.len()) {
-            *multipliers = self::multipliers(requantize, strip, v);
+            *multipliers = numbers(requantize.multipliers.values(), strip, v);
         }
         Self { multipliers, wide: WideSteps::new(requantize) }
+    }
+}
+
+impl Reals {
+    #[target_feature(enable = "avx512f")]
+    fn new(dequantize: &Dequantize, strip: &Strip) -> Self {
+        let (mut scales, mut bias) = ([_mm512_setzero_ps(); 4], [_mm512_setzero_ps(); 4]);
+        for v in 0..strip.bias.len() {
+            scales[v] = numbers(dequantize.scales.values(), strip, v);
+            if let Some(all) = dequantize.bias {
+                bias[v] = numbers(all, strip, v);
+            }
+        }
+        Self { scales, bias, min: _mm512_set1_ps(dequantize.clamp.min), max: _mm512_set1_ps(dequantize.clamp.max) }
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `depthwise` | one channel at a time |
 //! | `avx512` | requantization in registers |
 //!
-//! To add a tier: its inner loops in `tile` and in `depthwise`, and cases in [`super::tests`].
+//! To add a tier: its inner loops in `tile` and in `depthwise`, and cases in the tests of `conv`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
