@@ -14,6 +14,7 @@ mod softmax;
 pub use blocks::sum_blocks;
 pub use conv::{
     Band, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d, conv_nd,
+    conv_nd_gradients,
 };
 pub use elementwise::{Binary, Operand, Unary, binary, binary_in_place, unary, unary_in_place};
 pub(crate) use elementwise::{Side, expect_operands};

@@ -134,6 +134,16 @@ fn convolutions() {
              y = Conv {{{attributes}, \"layout\": \"ChannelsLast\"}} (x, w, b)\noutput y\n"
         ));
     }
+    for (w, attributes) in [
+        ("4,4,2,3,1", r#""groups": 1, "window": {"strides": [1,2,1], "dilations": [1,1,1], "padding": "SameUpper"}"#),
+        ("6,2,2,2,2", r#""groups": 2, "window": {"strides": [1,1,2], "dilations": [2,1,1]}"#),
+    ] {
+        let c = w.split(',').next().unwrap();
+        check(&format!(
+            "const x: f32[2,3,4,3,4] = random 1\nconst w: f32[{w}] = random 2\nconst b: f32[{c}] = random 3\n\
+             y = Conv {{{attributes}, \"layout\": \"ChannelsLast\"}} (x, w, b)\noutput y\n"
+        ));
+    }
     check(
         "const x: f32[2,9,3] = random 1\nconst w: f32[4,3,3] = random 2\n\
          y = Conv {\"groups\": 1, \"window\": {\"strides\": [2], \"dilations\": [1]}, \"layout\": \"ChannelsLast\", \

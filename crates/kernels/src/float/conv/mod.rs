@@ -31,6 +31,6 @@ pub(crate) mod window;
 pub use band::Band;
 pub(in crate::float) use dense::Dense;
 pub use dims::Conv2dDims;
-pub use nd::{ConvAxis, ConvNdDims, conv_nd};
+pub use nd::{ConvAxis, ConvNdDims, conv_nd, conv_nd_gradients};
 pub use packed::{Conv2dWeights, PackedConv2d};
 pub use transpose::{ConvTranspose2dWeights, PackedConvTranspose2d};

@@ -101,6 +101,53 @@ fn source(dims: &ConvNdDims, mut position: usize, mut tap: usize) -> Option<usiz
     Some(position * step + at)
 }
 
+/// The gradients of a convolution's input and weights, where `gradient` is that of its output; both are written over.
+///
+/// # Errors
+/// If a slice's length contradicts `dims`.
+pub fn conv_nd_gradients(
+    dims: &ConvNdDims,
+    input: &[f32],
+    weights: &[f32],
+    gradient: &[f32],
+    mut of_input: Option<&mut [f32]>,
+    mut of_weights: Option<&mut [f32]>,
+) -> Result<()> {
+    dims.check()?;
+    let (in_group, out_group) = (dims.in_c / dims.groups, dims.out_c / dims.groups);
+    let input_len = dims.len("convolution input", dims.batch, dims.in_c, |a| a.input)?;
+    let weights_len = dims.len("convolution weights", dims.out_c, in_group, |a| a.kernel)?;
+    expect_len("convolution input", input.len(), input_len)?;
+    expect_len("convolution weights", weights.len(), weights_len)?;
+    expect_len("gradient of a convolution", gradient.len(), dims.len("convolution output", dims.batch, dims.out_c, |a| a.output)?)?;
+    if let Some(of) = &mut of_input {
+        expect_len("gradient of a convolution's input", of.len(), input_len)?;
+        of.fill(0.0);
+    }
+    if let Some(of) = &mut of_weights {
+        expect_len("gradient of a convolution's weights", of.len(), weights_len)?;
+        of.fill(0.0);
+    }
+    let taps: usize = dims.axes.iter().map(|axis| axis.kernel).product();
+    for (position, gradient) in gradient.chunks_exact(dims.out_c.max(1)).enumerate() {
+        for (tap, at) in (0..taps).filter_map(|tap| Some((tap, source(dims, position, tap)?))) {
+            for (oc, d) in gradient.iter().enumerate() {
+                let channel = at * dims.in_c + oc / out_group * in_group;
+                for ic in 0..in_group {
+                    let weight = (oc * in_group + ic) * taps + tap;
+                    if let Some(of) = &mut of_input {
+                        of[channel + ic] += d * weights[weight];
+                    }
+                    if let Some(of) = &mut of_weights {
+                        of[weight] += d * input[channel + ic];
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 //! | file | operators |
 //! |---|---|
 //! | `convolution` | convolutions, transposed ones |
+//! | `convolution_nd` | convolutions of three axes and more |
 //! | `product` | Gemm, MatMul |
 //! | `unary` | functions of one element |
 //! | `arithmetic` | functions of several elements, with broadcasting |
@@ -21,6 +22,7 @@
 mod arithmetic;
 mod batch_norm;
 mod convolution;
+mod convolution_nd;
 mod moving;
 mod normalization;
 mod pooling;
@@ -99,6 +101,7 @@ impl Compiled {
 /// The list of operators.
 pub(super) fn compile(site: &Site<'_>) -> Result<Compiled> {
     match site.op {
+        Op::Conv(op) if op.window.strides.len() > 2 => convolution_nd::conv_nd_function(site, op),
         Op::Conv(op) => convolution::conv(site, op),
         Op::ConvTranspose(op) => convolution::conv_transpose(site, op),
         Op::Gemm(op) => product::gemm(site, *op),
