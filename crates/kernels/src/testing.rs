@@ -1,5 +1,7 @@
 //! What the tests of all families share.
 
+use crate::Operand;
+
 /// Reproducible floats in [-1, 1), with a zero now and then.
 pub(crate) fn random(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -38,4 +40,30 @@ pub(crate) fn words(seed: u64, len: usize) -> Vec<i16> {
         .enumerate()
         .map(|(i, &pair)| if i % 13 == 4 { extremes[i % 4] } else { i16::from_le_bytes(pair) })
         .collect()
+}
+
+/// Lengths of outputs and of their rows.
+pub(crate) const ROWS: [[usize; 2]; 7] = [[1, 1], [7, 7], [33, 11], [91, 91], [100_000, 100], [100_001, 1], [70_000, 35_000]];
+
+/// The ways in which operands are laid over an output of `len` elements in rows of `row`; single ones are `scalars`.
+pub(crate) fn operands<T>([a, b]: [&[T]; 2], [len, row]: [usize; 2], scalars: [T; 3]) -> [[Operand<'_, T>; 2]; 6] {
+    let [one, left, right] = scalars;
+    [
+        [Operand::Full(&a[..len]), Operand::Full(&b[..len])],
+        [Operand::Full(&a[..len]), Operand::Trailing(&b[..row])],
+        [Operand::Trailing(&a[..row]), Operand::Full(&b[..len])],
+        [Operand::Full(&a[..len]), Operand::Leading(&b[..len / row])],
+        [Operand::Full(&a[..len]), Operand::Scalar(one)],
+        [Operand::Scalar(left), Operand::Scalar(right)],
+    ]
+}
+
+/// What an operand has for element `i` of an output in rows of `row`.
+pub(crate) fn element<T: Copy>(operand: Operand<T>, row: usize, i: usize) -> T {
+    match operand {
+        Operand::Full(values) => values[i],
+        Operand::Trailing(values) => values[i % row],
+        Operand::Leading(values) => values[i / row],
+        Operand::Scalar(value) => value,
+    }
 }

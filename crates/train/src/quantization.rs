@@ -98,7 +98,8 @@ impl Quantization {
             let node = folded.node(id);
             let tensor = folded.constant_input(node, weight.input).ok_or_else(|| Error::graph("the plan is of another graph"))?;
             let known = numbers.weights.get(&id).ok_or_else(|| Error::graph("the plan's numbers are of another plan"))?;
-            if matches!(scheme.granularity, Granularity::PerBlock { .. }) && (known.levels.is_none() || weights == Learning::LastValue) {
+            let in_blocks = matches!(scheme.granularity, Granularity::PerBlock { .. });
+            if in_blocks && known.levels.is_none() || known.levels.is_some() && weights == Learning::LastValue {
                 return Err(Error::unsupported(
                     "weights in blocks are trained where they meet static activations, and with learned scales",
                 ));

@@ -270,8 +270,9 @@ fn train(a: &Arguments) -> Result<Outcome> {
     let calibration = open(&a.data, Some(a.samples.unwrap_or(CALIBRATION_SAMPLES).min(CALIBRATION_SAMPLES)))?;
     let fail = |e: fewbit::quantize::Error| Error::settings(e.to_string());
     let recipe = qat.map(Recipe::preset).transpose().map_err(fail)?;
-    let roomy = |recipe: &Recipe| recipe.base.weight().is_some_and(|w| w.bits >= ROOMY_BITS);
-    if let Some(recipe) = recipe.as_ref().filter(|recipe| a.quantization.equalize.unwrap_or(distill && roomy(recipe))) {
+    let weight_bits = recipe.as_ref().map(|r| r.base.weight().map_or(u8::MAX, |w| w.bits));
+    let roomy = weight_bits.is_some_and(|bits| bits >= ROOMY_BITS);
+    if let Some(recipe) = recipe.as_ref().filter(|_| a.quantization.equalize.unwrap_or(distill && roomy)) {
         start.equalize(recipe, &calibration, a.network.threads(), &Stderr::new())?;
     }
     let mut network = start.network(&chosen)?;
@@ -279,7 +280,6 @@ fn train(a: &Arguments) -> Result<Outcome> {
     if let Some(recipe) = &recipe {
         quantize(a, &start, &mut network, recipe, &calibration, distill)?;
     }
-    let weight_bits = recipe.as_ref().map(|r| r.base.weight().map_or(u8::MAX, |w| w.bits));
     let settings = settings(a, distill, start.untrained, weight_bits);
     let examples = TrainingData::new(&data).augmented(a.augment.clone()).distilled(distill);
     let mut trainer = Trainer::new(network, settings, teacher).map_err(|e| failed(a, &e))?;
@@ -350,7 +350,7 @@ fn settings(a: &Arguments, distill: bool, untrained: bool, weight_bits: Option<u
     let o = &a.optimization;
     let distills_to_8_bits = distill && weight_bits.is_some_and(|bits| bits >= ROOMY_BITS);
     // What makes up for its errors is near the best already.
-    let begins_near = distills_to_8_bits || distill && a.quantization.compensate.unwrap_or(true);
+    let begins_near = distills_to_8_bits || distill && weight_bits.is_some() && a.quantization.compensate.unwrap_or(true);
     Settings {
         epochs: o.epochs.unwrap_or(EPOCHS),
         batch: o.batch.unwrap_or(if distill { 16 } else { 32 }),

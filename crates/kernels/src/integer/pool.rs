@@ -83,7 +83,7 @@ pub fn average_pool2d_u8(
     to: OutputU8,
     output: &mut [u8],
 ) -> Result<()> {
-    let average = Average { to: to.limits()?, scales: [scale, to.scale], zero_point: input.zero_point.into() };
+    let average = Average::of_bytes(scale, input, to)?;
     average_pool2d(isa, dims, count, average, input.values, output)
 }
 
@@ -100,9 +100,7 @@ pub fn average_pool2d_i16(
     to: OutputI16,
     output: &mut [i16],
 ) -> Result<()> {
-    to.channel()?;
-    let average =
-        Average { to: Rounding::new(to.zero_point, to.min, to.max), scales: [scale, to.scale], zero_point: input.zero_point.into() };
+    let average = Average::of_words(scale, input, to)?;
     average_pool2d(isa, dims, count, average, input.values, output)
 }
 
@@ -155,7 +153,7 @@ fn average_pool2d<T: Averaged>(
 /// # Errors
 /// If a slice's length contradicts the sizes, or a scale is not finite and positive.
 pub fn global_average_pool_u8(isa: Isa, dims: [usize; 3], scale: f32, input: QuantizedU8, to: OutputU8, output: &mut [u8]) -> Result<()> {
-    let average = Average { to: to.limits()?, scales: [scale, to.scale], zero_point: input.zero_point.into() };
+    let average = Average::of_bytes(scale, input, to)?;
     global_average_pool(isa, dims, average, input.values, output)
 }
 
@@ -171,9 +169,7 @@ pub fn global_average_pool_i16(
     to: OutputI16,
     output: &mut [i16],
 ) -> Result<()> {
-    to.channel()?;
-    let average =
-        Average { to: Rounding::new(to.zero_point, to.min, to.max), scales: [scale, to.scale], zero_point: input.zero_point.into() };
+    let average = Average::of_words(scale, input, to)?;
     global_average_pool(isa, dims, average, input.values, output)
 }
 
@@ -266,6 +262,20 @@ struct Average<To> {
     /// Of input and output.
     scales: [f32; 2],
     zero_point: i64,
+}
+
+impl Average<Limits> {
+    /// From a scale to that of `to`.
+    fn of_bytes(scale: f32, input: QuantizedU8, to: OutputU8) -> Result<Self> {
+        Ok(Self { to: to.limits()?, scales: [scale, to.scale], zero_point: input.zero_point.into() })
+    }
+}
+
+impl Average<Rounding> {
+    /// From a scale to that of `to`.
+    fn of_words(scale: f32, input: QuantizedI16, to: OutputI16) -> Result<Self> {
+        Ok(Self { to: to.rounding()?, scales: [scale, to.scale], zero_point: input.zero_point.into() })
+    }
 }
 
 impl<To: Copy> Average<To> {

@@ -97,15 +97,14 @@ impl BlockLevels {
 
     /// A scale of a row, and the levels of each of its blocks, at which rounding costs least.
     pub(crate) fn best(self, blocks: &[Block]) -> (f64, Vec<Levels>) {
-        // The scale that a block would have by its reach alone.
-        let wanted: Vec<f64> = blocks.iter().map(|block| (block.range()[1] - block.range()[0]) / f64::from(self.span)).collect();
-        let largest = wanted.iter().copied().fold(0.0, f64::max);
+        let ranges: Vec<[f64; 2]> = blocks.iter().map(Block::range).collect();
+        let largest = ranges.iter().map(|range| self.wanted(*range)).fold(0.0, f64::max);
         if largest <= 0.0 {
             return (1.0, vec![self.levels(1, 0); blocks.len()]);
         }
         let with = |scale: f64| -> (f64, f64, Vec<Levels>) {
             let (costs, levels): (Vec<f64>, Vec<Levels>) =
-                wanted.iter().zip(blocks).map(|(wanted, b)| self.of_block(b, *wanted, scale)).unzip();
+                blocks.iter().zip(&ranges).map(|(b, range)| self.of_block(b, *range, scale)).unzip();
             (costs.iter().sum(), scale, levels)
         };
         // From the scale at which the largest block, wherever its levels lie, has room, to that at which it is cut off at half.
@@ -115,10 +114,14 @@ impl BlockLevels {
         best.map_or((1.0, Vec::new()), |(_, scale, levels)| (scale, levels))
     }
 
+    /// The scale that a block would have by its reach alone.
+    fn wanted(self, [min, max]: [f64; 2]) -> f64 {
+        (max - min) / f64::from(self.span)
+    }
+
     /// The cost and the levels of a block, of those whose multiple is near what it wants.
-    fn of_block(self, block: &Block, wanted: f64, scale: f64) -> (f64, Levels) {
-        let [min, max] = block.range();
-        let ceil = (wanted / scale).ceil().clamp(1.0, f64::from(self.most)) as u8;
+    fn of_block(self, block: &Block, [min, max]: [f64; 2], scale: f64) -> (f64, Levels) {
+        let ceil = (self.wanted([min, max]) / scale).ceil().clamp(1.0, f64::from(self.most)) as u8;
         let multiples = ceil.saturating_sub(2).max(1)..=ceil;
         let tried = multiples.flat_map(|multiple| {
             let middle = (f64::midpoint(min, max) / (scale * f64::from(multiple)) - f64::from(self.span) / 2.0).round() as i32;

@@ -427,11 +427,6 @@ impl Compiler<'_> {
     fn quantized(&mut self, slot: SlotId, quantizer: &FakeQuantizer, clamp: Clamp) -> Result<SlotId> {
         let name = format!("quantizer of '{}'", self.program.slots[slot.index()].name);
         let shape = self.program.slots[slot.index()].shape.clone();
-        if let Some(levels) = &quantizer.levels {
-            let function = functions::BlockQuantize::new(quantizer.axis, Arc::clone(levels), &shape)?;
-            let inputs = vec![slot, self.parameter(quantizer.log_scale)];
-            return Ok(self.emit(&name, Box::new(function), inputs, vec![shape])[0]);
-        }
         let function = functions::FakeQuantize::new(quantizer.clone(), clamp, &shape)?;
         let inputs = vec![slot, self.parameter(quantizer.log_scale), self.parameter(quantizer.zero_point)];
         Ok(self.emit(&name, Box::new(function), inputs, vec![shape])[0])

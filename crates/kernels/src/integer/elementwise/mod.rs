@@ -206,32 +206,19 @@ pub fn requantize_u8(isa: Isa, scale: f32, input: super::QuantizedU8, to: Output
 mod tests {
     use super::*;
     use crate::integer::QuantizedU8;
-    use crate::testing::{at_thread_counts, bytes};
+    use crate::testing::{ROWS, at_thread_counts, bytes, element, operands};
 
     const TO: OutputU8 = OutputU8 { scale: 0.031, zero_point: 77, min: 5, max: 240 };
 
     #[test]
     fn pairs_on_every_tier_and_thread_count() {
         let (a, b) = (bytes(1, 100_001), bytes(2, 100_001));
-        for (len, row) in [(1, 1), (7, 7), (33, 11), (91, 91), (100_000, 100), (100_001, 1), (70_000, 35_000)] {
-            for (lhs, rhs) in [
-                (Operand::Full(&a[..len]), Operand::Full(&b[..len])),
-                (Operand::Full(&a[..len]), Operand::Trailing(&b[..row])),
-                (Operand::Trailing(&a[..row]), Operand::Full(&b[..len])),
-                (Operand::Full(&a[..len]), Operand::Leading(&b[..len / row])),
-                (Operand::Full(&a[..len]), Operand::Scalar(200)),
-                (Operand::Scalar(3), Operand::Scalar(200)),
-            ] {
-                let at = |operand: Operand<u8>, i: usize| match operand {
-                    Operand::Full(values) => values[i],
-                    Operand::Trailing(values) => values[i % row],
-                    Operand::Leading(values) => values[i / row],
-                    Operand::Scalar(value) => value,
-                };
+        for [len, row] in ROWS {
+            for [lhs, rhs] in operands([&a, &b], [len, row], [200, 3, 200]) {
                 for op in [QuantizedBinary::Add, QuantizedBinary::Sub, QuantizedBinary::Mul] {
                     let (sa, sb, so) = (0.02_f32, 0.013_f32, TO.scale);
                     let one = |i: usize| {
-                        let (a, b) = (f32::from(at(lhs, i)), f32::from(at(rhs, i)));
+                        let (a, b) = (f32::from(element(lhs, row, i)), f32::from(element(rhs, row, i)));
                         let (ra, rb) = (sa / so, if op == QuantizedBinary::Sub { -(sb / so) } else { sb / so });
                         let x = if op == QuantizedBinary::Mul {
                             ((a - 120.0) * (b - 9.0)) * (sa * sb / so) + 77.0

@@ -7,7 +7,7 @@
 mod sink;
 
 pub use sink::{DequantizeI16, QuantizedI16, RequantizeI16, SinkI16};
-pub(super) use sink::{Finish, LANES, Numbers, Rounding};
+pub(super) use sink::{Finish, INTEGER_BITS, LANES, Numbers, Rounding};
 
 use super::QuantizedBinary;
 use super::elementwise::check_scale;
@@ -42,11 +42,23 @@ pub struct OutputI16 {
 }
 
 impl OutputI16 {
-    pub(super) fn channel(self) -> Result<Channel> {
+    fn check(self) -> Result<()> {
         check_scale(self.scale)?;
         if self.min > self.max {
             return Err(Error::value(format!("quantized output: {}..={} is empty", self.min, self.max)));
         }
+        Ok(())
+    }
+
+    /// The rounding of steps.
+    pub(super) fn rounding(self) -> Result<Rounding> {
+        self.check()?;
+        Ok(Rounding::new(self.zero_point, self.min, self.max))
+    }
+
+    /// The quantization of floats.
+    fn channel(self) -> Result<Channel> {
+        self.check()?;
         Ok(Channel::new(self.scale, self.zero_point.into(), [self.min.into(), self.max.into()]))
     }
 }
@@ -172,7 +184,7 @@ pub fn lookup_i16(_: Isa, first: i16, table: &[i16], input: &[i16], output: &mut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{at_thread_counts, words};
+    use crate::testing::{ROWS, at_thread_counts, element, operands, words};
 
     const TO: OutputI16 = OutputI16 { scale: 0.000_31, zero_point: -770, min: -30_000, max: 31_000 };
 
@@ -185,24 +197,11 @@ mod tests {
     fn pairs_on_every_tier_and_thread_count() {
         let (a, b) = (words(1, 100_001), words(2, 100_001));
         let (sa, sb) = (0.000_2_f32, 0.000_13_f32);
-        for (len, row) in [(1, 1), (7, 7), (33, 11), (91, 91), (100_000, 100), (100_001, 1), (70_000, 35_000)] {
-            for (lhs, rhs) in [
-                (Operand::Full(&a[..len]), Operand::Full(&b[..len])),
-                (Operand::Full(&a[..len]), Operand::Trailing(&b[..row])),
-                (Operand::Trailing(&a[..row]), Operand::Full(&b[..len])),
-                (Operand::Full(&a[..len]), Operand::Leading(&b[..len / row])),
-                (Operand::Full(&a[..len]), Operand::Scalar(20_000)),
-                (Operand::Scalar(-3), Operand::Scalar(200)),
-            ] {
-                let at = |operand: Operand<i16>, i: usize| match operand {
-                    Operand::Full(values) => values[i],
-                    Operand::Trailing(values) => values[i % row],
-                    Operand::Leading(values) => values[i / row],
-                    Operand::Scalar(value) => value,
-                };
+        for [len, row] in ROWS {
+            for [lhs, rhs] in operands([&a, &b], [len, row], [20_000, -3, 200]) {
                 for op in [QuantizedBinary::Add, QuantizedBinary::Sub, QuantizedBinary::Mul] {
                     let one = |i: usize| {
-                        let (x, y) = ((f32::from(at(lhs, i)) - 120.0) * sa, (f32::from(at(rhs, i)) + 32_768.0) * sb);
+                        let (x, y) = ((f32::from(element(lhs, row, i)) - 120.0) * sa, (f32::from(element(rhs, row, i)) + 32_768.0) * sb);
                         quantized(match op {
                             QuantizedBinary::Add => x + y,
                             QuantizedBinary::Sub => x - y,

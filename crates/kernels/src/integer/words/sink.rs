@@ -75,7 +75,7 @@ pub(in crate::integer) struct Rounding {
 }
 
 /// Added to a float of at most 51 bits, it leaves the float rounded to the nearest integer, ties to even, in the low bits.
-const INTEGER_BITS: f64 = 6_755_399_441_055_744.0;
+pub(in crate::integer) const INTEGER_BITS: f64 = 6_755_399_441_055_744.0;
 
 impl Rounding {
     /// Of results within `min..=max`.

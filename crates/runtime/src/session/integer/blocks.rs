@@ -17,10 +17,9 @@ use super::weights::Bias;
 use super::{Activation, IntegerNode, Output, Width, Work};
 use crate::Result;
 
-/// A constant matrix in blocks.
-#[derive(Clone, Debug)]
+/// The sizes of a constant matrix in blocks.
+#[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Blocks {
-    pub(in super::super) weights: Arc<PackedConv2dU8>,
     pub(in super::super) count: usize,
     /// Rows of the matrix, of all blocks.
     pub(in super::super) k: usize,
@@ -29,7 +28,7 @@ pub(in super::super) struct Blocks {
 
 impl Blocks {
     /// The products of so many rows with all blocks.
-    pub(in super::super) fn dims(&self, rows: usize) -> Conv2dDims {
+    pub(in super::super) fn dims(self, rows: usize) -> Conv2dDims {
         Conv2dDims { groups: self.count, ..Conv2dDims::product(rows, self.k, self.count * self.out_c) }
     }
 }
@@ -38,14 +37,25 @@ impl Blocks {
 #[derive(Clone, Debug)]
 pub(in super::super) struct BlockProduct {
     pub(in super::super) blocks: Blocks,
+    pub(in super::super) weights: Arc<PackedConv2dU8>,
     /// From sums to floats, `[blocks, outputs]`.
     pub(in super::super) factors: Arc<ChannelFactors<'static>>,
     pub(in super::super) bias: Option<Arc<[f32]>>,
 }
 
+/// A constant matrix in blocks, packed.
+pub(super) struct InBlocks {
+    pub(super) blocks: Blocks,
+    pub(super) weights: Arc<PackedConv2dU8>,
+    /// `[blocks, outputs]`
+    pub(super) scales: Vec<f32>,
+}
+
 impl Finder<'_> {
-    /// Whether a convolution is a product of each pixel with a matrix.
-    pub(super) fn is_product(op: &Conv, kernel: &[usize]) -> bool {
+    /// Whether the node, a convolution, is a product of each pixel with a matrix.
+    pub(super) fn is_product(&self, op: &Conv) -> bool {
+        let weight = self.node.input(1).and_then(|v| self.graph.value(v).ty.as_ref()?.shape());
+        let Some((_, kernel)) = weight.as_ref().and_then(|shape| shape.split_first_chunk::<2>()) else { return false };
         let geometry = op.window.geometry(kernel, kernel);
         let whole = geometry.is_ok_and(|g| g.begin.iter().all(|b| *b == 0) && g.output == kernel);
         op.layout == Layout::ChannelsLast
@@ -55,13 +65,13 @@ impl Finder<'_> {
             && op.window.strides.iter().all(|s| *s == 1)
     }
 
-    /// The second input as a matrix in blocks, with its scales, `[blocks, outputs]`; `by_output` if it is `[outputs, inputs, 1…]`.
-    pub(super) fn blocks(&self, by_output: bool) -> Result<Option<(Blocks, Vec<f32>)>> {
+    /// The second input as a matrix in blocks; `by_output` if it is `[outputs, inputs, 1…]`.
+    pub(super) fn in_blocks(&self, by_output: bool) -> Result<Option<InBlocks>> {
         let Some((values, scales, [count, size, out_c])) = self.block_values(by_output) else { return Ok(None) };
         let k = count * size;
         let weights = Conv2dWeightsI8 { out_c: count * out_c, in_c: k, kernel: [1, 1], groups: count, values: &values, bias: None };
         let weights = PackedConv2dU8::new(self.isa, &weights).map_err(|e| kernel_error(&e))?;
-        Ok(Some((Blocks { weights: Arc::new(weights), count, k, out_c }, scales)))
+        Ok(Some(InBlocks { blocks: Blocks { count, k, out_c }, weights: Arc::new(weights), scales }))
     }
 
     /// `[blocks, outputs, elements of a block]` integers less their zero points, scales, and blocks, their elements, and outputs.
@@ -109,11 +119,11 @@ impl Finder<'_> {
         if x.scaled.width == Width::Word || output.width() == Some(Width::Word) {
             return Ok(None);
         }
-        let Some((blocks, scales)) = self.blocks(by_output)? else { return Ok(None) };
+        let Some(InBlocks { blocks, weights, scales }) = self.in_blocks(by_output)? else { return Ok(None) };
         let Some(bias) = bias.reals().filter(|bias| bias.as_ref().is_none_or(|b| b.len() == blocks.out_c)) else { return Ok(None) };
         let factors = ChannelFactors::new(scales.into_iter().map(|s| s * x.scaled.scale).collect::<Vec<_>>());
         let Ok(factors) = factors else { return Ok(None) };
-        let product = BlockProduct { blocks, factors: Arc::new(factors), bias: bias.map(Into::into) };
+        let product = BlockProduct { blocks, weights, factors: Arc::new(factors), bias: bias.map(Into::into) };
         Ok(Some(IntegerNode { inputs: vec![x], output, work: Work::Blocks(product), absorbed }))
     }
 }

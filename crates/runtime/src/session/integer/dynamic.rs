@@ -11,7 +11,7 @@ use fewbit_ir::{Clamp, Layout, NodeId, Op, ValueId};
 use fewbit_kernels::PackedConv2dU8;
 use fewbit_tensor::{DType, Tensor};
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, InBlocks};
 use super::find::Finder;
 use super::weights::{Bias, Constant, Form};
 use super::{IntegerNode, Output, Work};
@@ -25,46 +25,48 @@ pub(in super::super) struct Dynamic {
     pub(in super::super) weights: Arc<PackedConv2dU8>,
     /// Of the weights, per output channel or one for all; of blocks, `[blocks, outputs]`.
     pub(in super::super) scales: Arc<[f32]>,
-    /// The blocks that the weights are, if they are in blocks.
-    pub(in super::super) blocks: Option<Blocks>,
     /// Per output channel.
     pub(in super::super) bias: Option<Arc<[f32]>>,
-    /// The length of the rows, unless it is a convolution.
-    pub(in super::super) k: Option<usize>,
+    pub(in super::super) kind: Kind,
+}
+
+/// What meets the weights.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Kind {
+    /// The windows of a convolution.
+    Windows,
+    /// Rows of this length.
+    Rows(usize),
+    /// The same, where blocks of the weights have scales of their own.
+    Blocks(Blocks),
 }
 
 impl Finder<'_> {
     /// An operator on floats with integer weights.
     pub(super) fn dynamic_floats(&self) -> Result<Option<IntegerNode>> {
         let Some(weight) = self.constant(1) else { return self.dynamic_blocks() };
-        let Some((form, k)) = self.form(weight.tensor.shape()) else { return Ok(None) };
+        let Some((form, kind)) = self.form(weight.tensor.shape()) else { return Ok(None) };
         let Some(bias) = self.real_bias(form.out_c) else { return Ok(None) };
         if form.groups > 1 && form.groups == form.in_c {
             // One weight per input: converting the input costs more than it saves.
             return Ok(None);
         }
         let Some(input) = self.computed_floats() else { return Ok(None) };
-        let scales = weight.scales.to_vec();
-        let after =
-            After { value: self.node.outputs[0], clamp: self.node.op.activation().unwrap_or(Clamp::NONE), bias, absorbed: Vec::new() };
-        self.dynamic(input, &weight, (&form, k), scales, after)
+        self.dynamic(input, &weight, (&form, kind), weight.scales.to_vec(), self.directly(bias))
     }
 
     /// An operator on floats with integer weights in blocks.
     fn dynamic_blocks(&self) -> Result<Option<IntegerNode>> {
         let by_output = match &self.node.op {
-            Op::Conv(op) if self.weight_shape().is_some_and(|shape| Self::is_product(op, shape.get(2..).unwrap_or_default())) => true,
+            Op::Conv(op) if self.is_product(op) => true,
             Op::Gemm(op) if !op.trans_a && (op.alpha, op.beta) == (1.0, 1.0) => op.trans_b,
             Op::MatMul(_) => false,
             _ => return Ok(None),
         };
         let Some(input) = self.computed_floats() else { return Ok(None) };
-        let Some((blocks, scales)) = self.blocks(by_output)? else { return Ok(None) };
+        let Some(InBlocks { blocks, weights, scales }) = self.in_blocks(by_output)? else { return Ok(None) };
         let Some(bias) = self.real_bias(blocks.out_c) else { return Ok(None) };
-        let (weights, k) = (Arc::clone(&blocks.weights), Some(blocks.k));
-        let after =
-            After { value: self.node.outputs[0], clamp: self.node.op.activation().unwrap_or(Clamp::NONE), bias, absorbed: Vec::new() };
-        Ok(Some(self.dynamic_node(Dynamic { input, weights, scales: scales.into(), blocks: Some(blocks), bias: None, k }, after)))
+        Ok(Some(self.dynamic_node(input, weights, scales, Kind::Blocks(blocks), self.directly(bias))))
     }
 
     /// The first input, if it is of floats that are computed.
@@ -94,16 +96,16 @@ impl Finder<'_> {
             },
         };
         let weight = Constant::unscaled(tensor, zero_point);
-        let Some((form, k)) = self.form(tensor.shape()) else { return Ok(None) };
+        let Some((form, kind)) = self.form(tensor.shape()) else { return Ok(None) };
         let Some((scales, after)) = self.scaled_back(scale, form.out_c) else { return Ok(None) };
-        self.dynamic(input, &weight, (&form, k), scales, after)
+        self.dynamic(input, &weight, (&form, kind), scales, after)
     }
 
     fn dynamic(
         &self,
         input: ValueId,
         weight: &Constant<'_>,
-        (form, k): (&Form, Option<usize>),
+        (form, kind): (&Form, Kind),
         scales: Vec<f32>,
         after: After,
     ) -> Result<Option<IntegerNode>> {
@@ -111,12 +113,11 @@ impl Finder<'_> {
         let Some(packed) = form.pack(self.isa, weight, None)?.filter(|_| fits && scales.iter().all(|s| *s >= 0.0 && s.is_finite())) else {
             return Ok(None);
         };
-        let work = Dynamic { input, weights: Arc::new(packed), scales: scales.into(), blocks: None, bias: None, k };
-        Ok(Some(self.dynamic_node(work, after)))
+        Ok(Some(self.dynamic_node(input, Arc::new(packed), scales, kind, after)))
     }
 
     /// A product with what follows it.
-    fn dynamic_node(&self, work: Dynamic, after: After) -> IntegerNode {
+    fn dynamic_node(&self, input: ValueId, weights: Arc<PackedConv2dU8>, scales: Vec<f32>, kind: Kind, after: After) -> IntegerNode {
         let (mut value, mut clamp, mut absorbed) = (after.value, after.clamp, after.absorbed);
         // What follows may quantize the floats; that remains a step of its own.
         if let (Output::Floats { value: last, clamp: limits }, nodes) = self.output_of(value, clamp) {
@@ -124,16 +125,22 @@ impl Finder<'_> {
             absorbed.extend(nodes);
         }
         let clamp = fewbit_kernels::Clamp { min: clamp.min, max: clamp.max };
-        let work = Dynamic { bias: after.bias.map(Into::into), ..work };
+        let work = Dynamic { input, weights, scales: scales.into(), bias: after.bias.map(Into::into), kind };
         IntegerNode { inputs: Vec::new(), output: Output::Floats { value, clamp }, work: Work::Dynamic(work), absorbed }
     }
 
-    /// The weights' shape for packing, and the length of rows of a product.
-    fn form(&self, shape: &[usize]) -> Option<(Form, Option<usize>)> {
-        let matrix = |transpose| Form::of_matrix(transpose, shape).map(|form| (form.in_c, form)).map(|(k, form)| (form, Some(k)));
+    /// What happens to scaled sums that are this node's output.
+    fn directly(&self, bias: Option<Vec<f32>>) -> After {
+        After { value: self.node.outputs[0], clamp: self.node.op.activation().unwrap_or(Clamp::NONE), bias, absorbed: Vec::new() }
+    }
+
+    /// The weights' shape for packing, and what meets them.
+    fn form(&self, shape: &[usize]) -> Option<(Form, Kind)> {
+        let matrix =
+            |transpose| Form::of_matrix(transpose, shape).map(|form| (Kind::Rows(form.in_c), form)).map(|(kind, form)| (form, kind));
         match &self.node.op {
             Op::Conv(op @ Conv { layout: Layout::ChannelsLast, .. }) | Op::ConvInteger(op @ Conv { layout: Layout::ChannelsLast, .. }) => {
-                Some((Form::of_conv(op, shape)?, None))
+                Some((Form::of_conv(op, shape)?, Kind::Windows))
             }
             Op::Gemm(op) if !op.trans_a && (op.alpha, op.beta) == (1.0, 1.0) => matrix(op.trans_b),
             Op::MatMul(_) | Op::MatMulInteger => matrix(false),

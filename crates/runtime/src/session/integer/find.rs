@@ -78,8 +78,7 @@ impl<'g> Finder<'g> {
     fn conv(&self, op: &Conv) -> Result<Option<IntegerNode>> {
         let Some(x) = self.activation(0) else { return Ok(None) };
         let Some(weight) = self.constant(1) else {
-            let known = self.weight_shape().is_some_and(|shape| Self::is_product(op, shape.get(2..).unwrap_or_default()));
-            let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| known) else { return Ok(None) };
+            let Some(bias) = Bias::of(self.graph, self.node.input(2)).filter(|_| self.is_product(op)) else { return Ok(None) };
             let (output, absorbed) = self.output();
             return self.block_product(x, true, &bias, output, absorbed);
         };
@@ -265,11 +264,6 @@ impl<'g> Finder<'g> {
         let value = node.input(0).filter(|v| self.graph.constant(*v).is_none())?;
         let scaled = self.scaled(node, self.graph.dtype(value)?)?;
         Some(Activation { value, scaled })
-    }
-
-    /// The shape of the second input.
-    pub(super) fn weight_shape(&self) -> Option<Vec<usize>> {
-        self.graph.value(self.node.input(1)?).ty.as_ref()?.shape()
     }
 
     /// Dimensions of the first input.

@@ -28,8 +28,8 @@ use fewbit_kernels::{ChannelFactors, Clamp, ExpTable, Isa, PackedConv2dI16, Pack
 
 use rayon::prelude::*;
 
-pub(super) use blocks::BlockProduct;
-pub(super) use dynamic::Dynamic;
+pub(super) use blocks::{BlockProduct, Blocks};
+pub(super) use dynamic::{Dynamic, Kind};
 pub(super) use kernel::{IntegerKernel, Sums, quantize};
 pub(super) use scaled::{Scaled, Width};
 pub(super) use words::WordKernel;

@@ -47,6 +47,12 @@ impl<'g> Constant<'g> {
         Self { tensor, scales: Cow::Borrowed(&[1.0]), zero_points, axis: None }
     }
 
+    /// The scale and the zero point of a channel.
+    fn numbers(&self, channel: usize) -> Option<(f32, i64)> {
+        let at = if self.scales.len() == 1 { 0 } else { channel };
+        Some((*self.scales.get(at)?, *self.zero_points.get(at)?))
+    }
+
     /// The integers less their zero points, if those are the same everywhere and the result fits `i8`.
     fn centred(&self) -> Option<Cow<'g, [i8]>> {
         let zero = *self.zero_points.first()?;
@@ -186,8 +192,7 @@ struct Around {
 
 /// What happens to the sums of weights; `None` if no kernel does that.
 fn around_sums(weight: &Constant<'_>, channels: usize, bias: &Bias<'_>, input: Scaled, output: &Output) -> Option<Around> {
-    let channel = |c: usize| weight.scales[if weight.scales.len() == 1 { 0 } else { c }];
-    let sum_scales: Vec<f32> = (0..channels).map(|c| input.scale * channel(c)).collect();
+    let sum_scales: Vec<f32> = (0..channels).map(|c| weight.numbers(c).map(|(scale, _)| input.scale * scale)).collect::<Option<_>>()?;
     let bias = bias.integers(&sum_scales)?;
     let factors: Vec<f32> = match output {
         Output::Integers { to, .. } => sum_scales.iter().map(|s| s / to.scale).collect(),
@@ -234,10 +239,8 @@ impl<'g> Bias<'g> {
             Self::Absent => Some(None),
             Self::Real(bias) => Some(Some(bias.to_vec())),
             Self::Integers(bias) => {
-                let integers = bias.tensor.to_i64_vec();
-                let at = |c: usize| if bias.scales.len() == 1 { 0 } else { c };
-                let real = |(c, b): (usize, &i64)| Some((b - bias.zero_points.get(at(c))?) as f32 * *bias.scales.get(at(c))?);
-                integers.iter().enumerate().map(real).collect::<Option<Vec<_>>>().map(Some)
+                let real = |(c, b): (usize, i64)| bias.numbers(c).map(|(scale, zero)| (b - zero) as f32 * scale);
+                bias.tensor.to_i64_vec().into_iter().enumerate().map(real).collect::<Option<Vec<_>>>().map(Some)
             }
         }
     }
@@ -250,13 +253,13 @@ impl<'g> Bias<'g> {
             Self::Real(bias) => bias.iter().map(|b| f64::from(*b)).collect(),
             Self::Integers(bias) => {
                 let integers = bias.tensor.to_i64_vec();
-                let at = |c: usize| if bias.scales.len() == 1 { 0 } else { c };
-                let same = |c: usize| (bias.scales[at(c)] / scales[c] - 1.0).abs() <= SCALE_TOLERANCE && bias.zero_points[at(c)] == 0;
+                let same =
+                    |c: usize| bias.numbers(c).is_some_and(|(scale, zero)| (scale / scales[c] - 1.0).abs() <= SCALE_TOLERANCE && zero == 0);
                 if integers.len() == scales.len() && (0..scales.len()).all(same) {
                     return Some(Some(integers));
                 }
-                let real = |(c, b): (usize, &i64)| (*b - bias.zero_points[at(c)]) as f64 * f64::from(bias.scales[at(c)]);
-                integers.iter().enumerate().map(real).collect()
+                let real = |(c, b): (usize, i64)| bias.numbers(c).map(|(scale, zero)| (b - zero) as f64 * f64::from(scale));
+                integers.into_iter().enumerate().map(real).collect::<Option<_>>()?
             }
         };
         let rounded = |(b, s): (&f64, &f32)| {

@@ -11,7 +11,7 @@ use fewbit_tensor::{DType, Tensor};
 use super::super::broadcast::Broadcast;
 use super::super::builder::Builder;
 use super::super::integer::{
-    BlockProduct, Dynamic, IntegerKernel, IntegerNode, Output, PackedConv, Scaled, Sums, Weights, Width, WordKernel, Work,
+    BlockProduct, Blocks, Dynamic, IntegerKernel, IntegerNode, Kind, Output, PackedConv, Scaled, Sums, Weights, Width, WordKernel, Work,
 };
 use super::super::kernel::{Kernel, kernel_error};
 use super::super::plan::SlotId;
@@ -212,14 +212,14 @@ fn dynamic(b: &mut Builder<'_>, id: NodeId, node: &Node, work: &Dynamic, integer
     let Output::Floats { value, clamp } = integer.output else { return Err(unplanned()) };
     let shape = b.float_shape(work.input).ok_or_else(unplanned)?;
     let rows = |k: usize| shape.iter().product::<usize>().checked_div(k).unwrap_or(0);
-    let dims = match (&node.op, work.k) {
-        (_, Some(k)) if let Some(blocks) = &work.blocks => blocks.dims(rows(k)),
-        (Op::Conv(op) | Op::ConvInteger(op), None) => {
+    let dims = match (work.kind, &node.op) {
+        (Kind::Blocks(blocks), _) => blocks.dims(rows(blocks.k)),
+        (Kind::Rows(k), _) => one_row(rows(k), k, value, b)?,
+        (Kind::Windows, Op::Conv(op) | Op::ConvInteger(op)) => {
             let problem = convolution::Problem::of_any(b, node, op.layout).ok_or_else(unplanned)?;
             problem.dims(&op.window, op.groups, &op.window.geometry(&problem.spatial, &problem.kernel)?)
         }
-        (_, Some(k)) => one_row(rows(k), k, value, b)?,
-        (_, None) => return Err(unplanned()),
+        (Kind::Windows, _) => return Err(unplanned()),
     };
     let (x, range) = match b.dynamic(work.input) {
         Some(known) => known,
@@ -237,35 +237,43 @@ fn dynamic(b: &mut Builder<'_>, id: NodeId, node: &Node, work: &Dynamic, integer
     b.emit(id, Kernel::Integer(IntegerKernel::DynamicFactors(Arc::clone(&work.scales))), vec![Some(range)], vec![factors]);
     let operands = vec![Some(x), Some(range), Some(factors)];
     let conv = |bias, clamp| Kernel::Integer(IntegerKernel::DynamicConv { weights: Arc::clone(&work.weights), dims, bias, clamp });
-    let Some(blocks) = &work.blocks else {
+    let Kind::Blocks(blocks) = work.kind else {
         let y = b.output(value)?;
         b.emit(id, conv(work.bias.clone(), clamp), operands, vec![y]);
         return Ok(());
     };
-    let dims = [dims.in_w, blocks.count, blocks.out_c];
-    let products = b.temporary(dims.to_vec())?;
-    b.emit(id, conv(None, Clamp::NONE), operands, vec![products]);
+    let products = in_blocks(b, id, blocks, dims.in_w, conv(None, Clamp::NONE), operands)?;
     let y = b.output(value)?;
-    b.emit(id, Kernel::SumBlocks { dims, bias: work.bias.clone(), clamp }, vec![Some(products)], vec![y]);
+    b.emit(id, sum_blocks(blocks, dims.in_w, work.bias.as_ref(), clamp), vec![Some(products)], vec![y]);
     Ok(())
+}
+
+/// The step that multiplies rows by each block of a matrix.
+fn in_blocks(b: &mut Builder<'_>, id: NodeId, blocks: Blocks, rows: usize, conv: Kernel, operands: Vec<Option<SlotId>>) -> Result<SlotId> {
+    let products = b.temporary(vec![rows, blocks.count, blocks.out_c])?;
+    b.emit(id, conv, operands, vec![products]);
+    Ok(products)
+}
+
+/// What adds up the products of all blocks.
+fn sum_blocks(blocks: Blocks, rows: usize, bias: Option<&Arc<[f32]>>, clamp: Clamp) -> Kernel {
+    Kernel::SumBlocks { dims: [rows, blocks.count, blocks.out_c], bias: bias.cloned(), clamp }
 }
 
 /// The steps that multiply by each block of a matrix, add up, and quantize if that is asked for.
 fn block_product(b: &mut Builder<'_>, id: NodeId, node: &Node, product: &BlockProduct, integer: &IntegerNode, x: SlotId) -> Result<()> {
-    let BlockProduct { blocks, factors, bias } = product;
+    let BlockProduct { blocks, weights, factors, bias } = product;
     let shape = node.input(0).and_then(|v| b.facts.shape(v)).ok_or_else(unplanned)?;
     let rows = shape.iter().product::<usize>().checked_div(blocks.k).unwrap_or(0);
-    let dims = [rows, blocks.count, blocks.out_c];
-    let products = b.temporary(dims.to_vec())?;
     let zero_point = integer.inputs.first().ok_or_else(unplanned)?.scaled.zero_byte();
     let sums = Sums::Floats { factors: Arc::clone(factors), clamp: Clamp::NONE };
-    let kernel = IntegerKernel::Conv { weights: Arc::clone(&blocks.weights), dims: blocks.dims(rows), zero_point, sums };
-    b.emit(id, Kernel::Integer(kernel), vec![Some(x)], vec![products]);
+    let conv = IntegerKernel::Conv { weights: Arc::clone(weights), dims: blocks.dims(rows), zero_point, sums };
+    let products = in_blocks(b, id, *blocks, rows, Kernel::Integer(conv), vec![Some(x)])?;
     let (clamp, y) = match integer.output {
         Output::Floats { value, clamp } => (clamp, b.output(value)?),
         Output::Integers { .. } => (Clamp::NONE, b.temporary(vec![rows, blocks.out_c])?),
     };
-    b.emit(id, Kernel::SumBlocks { dims, bias: bias.clone(), clamp }, vec![Some(products)], vec![y]);
+    b.emit(id, sum_blocks(*blocks, rows, bias.as_ref(), clamp), vec![Some(products)], vec![y]);
     if let Some(to) = integer.output.to() {
         emit(b, id, integer, IntegerKernel::Quantize(to), vec![y])?;
     }

@@ -41,7 +41,7 @@ use crate::{Error, Result};
 
 pub(super) use batch_norm::{BatchNorm, ChannelScale};
 pub use quantize::FakeQuantizer;
-pub(super) use quantize::{BiasQuantize, BlockQuantize, FakeQuantize, FoldedBiasQuantize};
+pub(super) use quantize::{BiasQuantize, FakeQuantize, FoldedBiasQuantize};
 pub(super) use unary::Clamped;
 
 /// What a node reads at an input.

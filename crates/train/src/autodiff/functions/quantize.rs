@@ -7,7 +7,6 @@ use fewbit_kernels as kernels;
 use fewbit_kernels::{Affine, Isa, ScaleGradient, fake_quantize, fake_quantize_gradient};
 
 use fewbit_quantize::algorithm::Levels;
-use fewbit_tensor::{Granularity, Groups};
 
 use crate::autodiff::{Function, ParameterId, Reads};
 use crate::slices::zip;
@@ -55,8 +54,12 @@ impl FakeQuantize {
             Some(axis) if axis < shape.len() => (shape[axis + 1..].iter().product(), shape[axis]),
             Some(axis) => return Err(Error::graph(format!("there is no axis {axis} to quantize by"))),
         };
-        let levels = quantizer.max.max(-quantizer.min).max(1);
-        let gradient_scale = 1.0 / ((len / scales.max(1)).max(1) as f64 * f64::from(levels)).sqrt();
+        let largest = match &quantizer.levels {
+            None => quantizer.max.max(-quantizer.min),
+            Some(levels) if levels.len() == len => levels.iter().flat_map(|l| l.ends()).map(i32::abs).max().unwrap_or(1),
+            Some(levels) => return Err(Error::graph(format!("levels of {} weights for {shape:?}", levels.len()))),
+        };
+        let gradient_scale = 1.0 / ((len / scales.max(1)).max(1) as f64 * f64::from(largest.max(1))).sqrt();
         let clamp = kernels::Clamp { min: clamp.min, max: clamp.max };
         Ok(Self { quantizer, clamp, inner, scales, gradient_scale })
     }
@@ -84,7 +87,13 @@ impl FakeQuantize {
 
 impl Function for FakeQuantize {
     fn forward(&self, isa: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
-        Ok(fake_quantize(isa, &self.affine(&self.numbers(x)?), self.clamp, x[0], y[0])?)
+        let numbers = self.numbers(x)?;
+        let affine = self.affine(&numbers);
+        match &self.quantizer.levels {
+            Some(levels) => to_levels(levels, &affine, x[0], y[0]),
+            None => fake_quantize(isa, &affine, self.clamp, x[0], y[0])?,
+        }
+        Ok(())
     }
 
     fn backward(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
@@ -103,7 +112,11 @@ impl Function for FakeQuantize {
 
     fn backward_in_place(&self, isa: Isa, x: &[&[f32]], _: &[&[f32]], gradient: &mut [f32], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
         let numbers = self.numbers(x)?;
-        let sums = fake_quantize_gradient(isa, &self.affine(&numbers), self.clamp, x[0], gradient)?;
+        let affine = self.affine(&numbers);
+        let sums = match &self.quantizer.levels {
+            Some(levels) => to_levels_gradient(levels, &affine, x[0], gradient),
+            None => fake_quantize_gradient(isa, &affine, self.clamp, x[0], gradient)?,
+        };
         let limits_only = self.quantizer.limits_only;
         let of_scale = |sum: &ScaleGradient| if limits_only { sum.below + sum.above } else { sum.within + sum.below + sum.above };
         if let Some(d) = &mut dx[1] {
@@ -120,73 +133,34 @@ impl Function for FakeQuantize {
     }
 }
 
-/// `[weights, log scales]` → the levels of their blocks that are nearest, as [`FakeQuantize`] does with integers.
-#[derive(Debug)]
-pub(in crate::autodiff) struct BlockQuantize {
-    levels: Arc<[Levels]>,
-    channels: Groups,
-    gradient_scale: f64,
-}
-
-impl BlockQuantize {
-    pub(in crate::autodiff) fn new(axis: Option<usize>, levels: Arc<[Levels]>, shape: &[usize]) -> Result<Self> {
-        let granularity = axis.map_or(Granularity::PerTensor, |axis| Granularity::PerAxis { axis });
-        let channels = Groups::new(granularity, shape).map_err(|e| Error::graph(e.to_string()))?;
-        if levels.len() != shape.iter().product::<usize>() {
-            return Err(Error::graph(format!("levels of {} weights for {shape:?}", levels.len())));
-        }
-        let largest = levels.iter().flat_map(|l| l.ends()).map(i32::abs).max().unwrap_or(1).max(1);
-        let gradient_scale = 1.0 / ((levels.len() / channels.count().max(1)).max(1) as f64 * f64::from(largest)).sqrt();
-        Ok(Self { levels, channels, gradient_scale })
-    }
-
-    /// The weights' scales, each with the weights that it is of.
-    fn scales(&self, log_scales: &[f32]) -> Result<Vec<f64>> {
-        if log_scales.len() != self.channels.count() {
-            return Err(Error::graph(format!("{} scales for {} channels", log_scales.len(), self.channels.count())));
-        }
-        Ok(log_scales.iter().map(|s| f64::from(s.exp())).collect())
+/// Weights as the levels of their blocks that are nearest.
+fn to_levels(levels: &[Levels], affine: &Affine<'_>, x: &[f32], y: &mut [f32]) {
+    for (((y, w), levels), scale) in y.iter_mut().zip(x).zip(levels).zip(scales_of_elements(affine)) {
+        *y = (f64::from(levels.nearest(f64::from(*w) / scale)) * scale) as f32;
     }
 }
 
-impl Function for BlockQuantize {
-    fn forward(&self, _: Isa, x: &[&[f32]], y: &mut [&mut [f32]]) -> Result<()> {
-        let scales = self.scales(x[1])?;
-        for (((y, w), levels), channel) in y[0].iter_mut().zip(x[0]).zip(&*self.levels).zip(self.channels.indices()) {
-            *y = (f64::from(levels.nearest(f64::from(*w) / scales[channel])) * scales[channel]) as f32;
+/// The gradient of [`to_levels`], as that of [`fake_quantize`] by [`fake_quantize_gradient`]; zero points get none.
+fn to_levels_gradient(levels: &[Levels], affine: &Affine<'_>, x: &[f32], gradient: &mut [f32]) -> Vec<ScaleGradient> {
+    let mut sums = vec![ScaleGradient::default(); affine.scales.len()];
+    for (i, (((d, w), levels), scale)) in gradient.iter_mut().zip(x).zip(levels).zip(scales_of_elements(affine)).enumerate() {
+        let real = f64::from(*w) / scale;
+        let level = f64::from(levels.nearest(real));
+        let sum = &mut sums[i / affine.inner % affine.scales.len()];
+        if levels.limits(real) {
+            *(if level < real { &mut sum.above } else { &mut sum.below }) += f64::from(*d) * level;
+            *d = 0.0;
+        } else {
+            sum.within += f64::from(*d) * (level - real);
         }
-        Ok(())
     }
+    sums
+}
 
-    fn backward(&self, isa: Isa, x: &[&[f32]], y: &[&[f32]], dy: &[&[f32]], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
-        let mut gradient = dy[0].to_vec();
-        self.backward_in_place(isa, x, y, &mut gradient, dx)
-    }
-
-    fn reads(&self) -> Reads {
-        Reads::INPUTS
-    }
-
-    fn in_place(&self) -> bool {
-        true
-    }
-
-    fn backward_in_place(&self, _: Isa, x: &[&[f32]], _: &[&[f32]], gradient: &mut [f32], dx: &mut [Option<&mut [f32]>]) -> Result<()> {
-        let scales = self.scales(x[1])?;
-        let mut sums = vec![0.0_f64; scales.len()];
-        for (((d, w), levels), channel) in gradient.iter_mut().zip(x[0]).zip(&*self.levels).zip(self.channels.indices()) {
-            let real = f64::from(*w) / scales[channel];
-            let (level, limited) = (f64::from(levels.nearest(real)), levels.limits(real));
-            sums[channel] += f64::from(*d) * if limited { level } else { level - real };
-            if limited {
-                *d = 0.0;
-            }
-        }
-        if let Some(d) = &mut dx[1] {
-            d.iter_mut().zip(sums).zip(scales).for_each(|((d, sum), scale)| *d = (sum * scale * self.gradient_scale) as f32);
-        }
-        Ok(())
-    }
+/// The scale of each element, without end.
+fn scales_of_elements<'a>(affine: &Affine<'a>) -> impl Iterator<Item = f64> + use<'a> {
+    let inner = affine.inner;
+    affine.scales.iter().cycle().flat_map(move |scale| std::iter::repeat_n(f64::from(*scale), inner))
 }
 
 /// `[bias, log scale of the input, log scales of the weights]` → the bias rounded to multiples of both scales' product, as the
@@ -288,16 +262,17 @@ mod tests {
         let seed: Vec<f32> = (0..24).map(|i| (i as f32 * 0.31).cos()).collect();
         let log_scales = [(0.15_f32).ln(), (0.1_f32).ln()];
         let x: [&[f32]; 3] = [&weights, &log_scales, &[0.0; 2]];
-        let plain = run(&FakeQuantize::new(fake, Clamp::NONE, &[2, 12]).unwrap(), &x, &seed);
+        let plain = run(&FakeQuantize::new(fake.clone(), Clamp::NONE, &[2, 12]).unwrap(), &x, &seed);
         let of = |multiple: u8, scales: [f32; 2]| {
-            let levels = vec![Levels { multiple, min: -7, max: 8 }; 24];
-            run(&BlockQuantize::new(Some(0), levels.into(), &[2, 12]).unwrap(), &[&weights, &scales], &seed)
+            let blocked = FakeQuantizer { levels: Some(vec![Levels { multiple, min: -7, max: 8 }; 24].into()), ..fake.clone() };
+            run(&FakeQuantize::new(blocked, Clamp::NONE, &[2, 12]).unwrap(), &[&weights, &scales, &[0.0; 2]], &seed)
         };
         let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
         let one = of(1, log_scales);
         assert!(plain.iter().zip(&one).all(|(a, b)| close(a, b)), "{plain:?} {one:?}");
         let four = of(4, log_scales.map(|s| s - 4.0_f32.ln()));
         assert!(close(&plain[0], &four[0]) && close(&plain[1], &four[1]), "{plain:?} {four:?}");
-        assert!(BlockQuantize::new(Some(0), vec![].into(), &[2, 12]).is_err());
+        let none = FakeQuantizer { levels: Some(vec![].into()), ..fake };
+        assert!(FakeQuantize::new(none, Clamp::NONE, &[2, 12]).is_err());
     }
 }

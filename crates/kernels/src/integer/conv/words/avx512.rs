@@ -6,7 +6,7 @@
 #![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address")]
 
 use super::Starting;
-use crate::integer::words::{LANES, Numbers, Rounding};
+use crate::integer::words::{INTEGER_BITS, LANES, Numbers, Rounding};
 use std::arch::x86_64::{
     __m512d, __m512i, _mm512_add_epi32, _mm512_add_pd, _mm512_castpd_ps, _mm512_castps_si512, _mm512_castsi512_pd, _mm512_loadu_pd,
     _mm512_max_epi16, _mm512_max_pd, _mm512_min_epi16, _mm512_min_pd, _mm512_mul_pd, _mm512_packs_epi32, _mm512_set1_epi16,
@@ -21,9 +21,6 @@ const HIGH: i32 = 0x4330_0000;
 
 /// What a sum that is read so is too large by.
 const TOO_LARGE: f64 = 4_503_599_627_370_496.0 + 2_147_483_648.0;
-
-/// Added to a float of at most 51 bits, it leaves the float rounded to the nearest integer, ties to even, in the low bits.
-const INTEGER_BITS: f64 = 6_755_399_441_055_744.0;
 
 /// Which requantizations can be done in registers.
 #[derive(Clone, Copy, PartialEq)]

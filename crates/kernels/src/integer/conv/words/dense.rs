@@ -6,8 +6,8 @@
 use super::avx512::{Range as Sizes, Steps};
 #[cfg(target_arch = "x86_64")]
 use super::tile::Requantized;
-use super::tile::{BLOCKS, Pair, ROWS, Rows, Sums, Tier};
-use super::{MOST_WEIGHT, Starting};
+use super::tile::{BLOCKS, Pair, ROWS, Rows, Sums};
+use super::{MOST_WEIGHT, Starting, Tier};
 use crate::error::{Result, elements};
 use crate::float::conv::window::Window;
 use crate::integer::conv::dense::share_of;

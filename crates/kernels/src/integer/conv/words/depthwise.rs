@@ -3,13 +3,11 @@
 //! Channels are the vectorized axis. The inputs of two taps are interleaved, so that one instruction multiplies both. Padding is read
 //! from a run of zero points, so borders need no copy.
 
-use super::Starting;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::{OFFSET, Range as Sizes, Steps};
+use super::{Starting, Tier};
 use crate::float::conv::window::Window;
 use crate::integer::words::{Finish, LANES, Numbers, QuantizedI16};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{avx2::Avx2, avx512::Avx512};
 use crate::threads::for_each_chunk;
 use crate::{Conv2dDims, Isa};
 #[cfg(target_arch = "x86_64")]
@@ -45,31 +43,7 @@ pub(super) struct Depthwise {
     weights: Vec<Pair>,
 }
 
-/// The instructions of the inner loop.
-#[derive(Clone, Copy, Debug)]
-enum Tier {
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    Portable,
-}
-
 impl Tier {
-    fn of(isa: Isa) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(token) = isa.avx512() {
-            return Self::Avx512(token);
-        }
-        #[cfg(target_arch = "x86_64")]
-        if let Some(token) = isa.avx2() {
-            return Self::Avx2(token);
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = isa;
-        Self::Portable
-    }
-
     /// The channel of a block whose weights are lane `lane` of a half.
     fn channel(self, half: usize, lane: usize) -> usize {
         match self {
@@ -79,7 +53,7 @@ impl Tier {
             // The same in each register of sixteen channels, of which there are two.
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => lane / 8 * 16 + lane % 8 / 4 * 8 + half * 4 + lane % 4,
-            Self::Portable => half * LANES + lane,
+            Self::Portable(_) => half * LANES + lane,
         }
     }
 }
@@ -104,7 +78,7 @@ impl Depthwise {
             Tier::Avx512(_) => "depthwise, pairs of 16 bits (vpdpwssd, 512 bits), of i16",
             #[cfg(target_arch = "x86_64")]
             Tier::Avx2(_) => "depthwise, pairs of 16 bits (vpmaddwd), of i16",
-            Tier::Portable => "depthwise, pairs of 16 bits, of i16",
+            Tier::Portable(_) => "depthwise, pairs of 16 bits, of i16",
         }
     }
 
@@ -205,7 +179,7 @@ impl<F: Finish> Work<'_, F> {
         let served = match tier {
             Tier::Avx512(_) => requantized.is_some(),
             Tier::Avx2(_) => span.len().is_multiple_of(LANES),
-            Tier::Portable => false,
+            Tier::Portable(_) => false,
         };
         if !served || [vertical.count, horizontal.count] != [3, 3] {
             return 0..0;
@@ -417,7 +391,7 @@ impl Tier {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the token proves the instructions, the assertions that every tap has the channels.
             Self::Avx2(_) => unsafe { avx2(taps, first, weights, sums) },
-            Self::Portable => {
+            Self::Portable(_) => {
                 for (taps, weights) in taps.iter().zip(weights) {
                     for (half, (weights, sums)) in weights.iter().zip(&mut *sums).enumerate() {
                         let [a, b] = taps.map(|tap| &tap[first + half * LANES..][..LANES]);

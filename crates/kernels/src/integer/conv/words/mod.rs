@@ -20,6 +20,8 @@ mod tile;
 
 use crate::error::{Error, Result, elements, expect_len};
 use crate::integer::words::{Finish, LANES, Numbers, QuantizedI16, SinkI16};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
 use crate::{Conv2dDims, Isa};
 use dense::Dense;
 use depthwise::Depthwise;
@@ -51,6 +53,30 @@ pub struct PackedConv2dI16 {
     isa: Isa,
     starts: Starts,
     weights: Packed,
+}
+
+/// The instructions of the inner loops.
+#[derive(Clone, Copy, Debug)]
+enum Tier {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    Portable(Isa),
+}
+
+impl Tier {
+    fn of(isa: Isa) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(token) = isa.avx512() {
+            return Self::Avx512(token);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Some(token) = isa.avx2() {
+            return Self::Avx2(token);
+        }
+        Self::Portable(isa)
+    }
 }
 
 /// The kernels.
@@ -125,7 +151,7 @@ impl PackedConv2dI16 {
     /// The inner loop, for reports.
     pub fn kernel_name(&self) -> &'static str {
         match &self.weights {
-            Packed::Dense(_) => tile::Tier::of(self.isa).name(),
+            Packed::Dense(_) => Tier::of(self.isa).name(),
             Packed::Depthwise(depthwise) => depthwise.kernel_name(),
         }
     }

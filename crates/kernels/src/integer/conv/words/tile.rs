@@ -2,12 +2,10 @@
 //!
 //! In: rows of pairs and the weights of blocks; out: exact sums, if weights are few enough for any inputs.
 
+use super::Tier;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::{OFFSET, Range, Steps};
-use crate::Isa;
 use crate::integer::words::LANES;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{avx2::Avx2, avx512::Avx512};
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
     __m512i, _mm_loadu_si128, _mm256_add_epi32, _mm256_cvtepi8_epi16, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32,
@@ -76,29 +74,7 @@ impl Requantized {
     }
 }
 
-/// The instructions of the inner loops.
-#[derive(Clone, Copy)]
-pub(super) enum Tier {
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-    Portable(Isa),
-}
-
 impl Tier {
-    pub(super) fn of(isa: Isa) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(token) = isa.avx512() {
-            return Self::Avx512(token);
-        }
-        #[cfg(target_arch = "x86_64")]
-        if let Some(token) = isa.avx2() {
-            return Self::Avx2(token);
-        }
-        Self::Portable(isa)
-    }
-
     pub(super) fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
