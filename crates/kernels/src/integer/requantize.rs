@@ -72,7 +72,7 @@ pub struct Requantize<'a> {
 }
 
 impl Requantize<'_> {
-    fn check(&self, channels: usize) -> Result<()> {
+    pub(super) fn check(&self, channels: usize) -> Result<()> {
         if self.min > self.max {
             return Err(Error::value(format!("requantization: {}..={} is empty", self.min, self.max)));
         }

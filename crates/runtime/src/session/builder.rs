@@ -8,13 +8,14 @@ use fewbit_kernels as kernels;
 use fewbit_tensor::{DType, Tensor, element_count};
 
 use super::arena::{self, Lifetime};
-use super::bands::bands;
+use super::bands::{Bands, Bytes, Floats};
 use super::compile::Program;
 use super::facts::Facts;
-use super::flow::buffer;
+use super::flow::{buffer, joined};
 use super::fuse::fuse;
 use super::integer::{IntegerKernel, Width};
 use super::kernel::Kernel;
+use super::layers::Layers;
 use super::lower::{Mapped, lower};
 use super::plan::{Plan, Slot, SlotId, Step, Storage, room};
 use crate::{Error, ErrorKind, Result};
@@ -123,12 +124,15 @@ impl<'a> Builder<'a> {
         Ok(first)
     }
 
-    /// Makes chains of functions of single elements, and bands of convolutions; what is returned or shown stays.
+    /// Makes chains of functions of single elements, bands of convolutions and rows of dense layers; what is returned or shown stays.
     fn fuse(&mut self, outputs: &[SlotId]) {
         let shown = self.steps.iter().flat_map(|step| step.taps.iter().map(|(_, slot)| slot));
         let kept = outputs.iter().chain(shown).filter_map(|id| buffer(&self.slots, *id)).collect();
-        let steps = fuse(std::mem::take(&mut self.steps), &self.slots, &kept, &mut self.buffers);
-        self.steps = bands(steps, &self.slots, &kept, &mut self.buffers);
+        let (slots, buffers) = (&self.slots, &mut self.buffers);
+        let steps = fuse(std::mem::take(&mut self.steps), slots, &kept, buffers);
+        let steps = joined::<Bands<Floats>>(steps, slots, &kept, buffers);
+        let steps = joined::<Bands<Bytes>>(steps, slots, &kept, buffers);
+        self.steps = joined::<Layers>(steps, slots, &kept, buffers);
     }
 
     /// Shares buffers in place where the input dies, and says how long each buffer lives.

@@ -12,7 +12,7 @@ use fewbit_kernels as kernels;
 use fewbit_kernels::{Clamp, Isa};
 use fewbit_tensor::Tensor;
 
-use super::bands::Bands;
+use super::bands::{Bands, Floats};
 use super::broadcast::Broadcast;
 use super::chain::Chain;
 use super::copy::StridedCopy;
@@ -31,7 +31,7 @@ pub(super) enum Kernel {
     /// `[x]`, convolution over channels last.
     Conv { weights: Arc<kernels::PackedConv2d>, dims: kernels::Conv2dDims, clamp: Clamp },
     /// `[x]`, convolutions one after the other.
-    Bands(Bands),
+    Bands(Bands<Floats>),
     /// `[x]`, transposed convolution over channels last.
     ConvTranspose { weights: Arc<kernels::PackedConvTranspose2d>, dims: kernels::Conv2dDims, clamp: Clamp },
     /// `[x]`, `m` rows by a constant matrix.
@@ -150,6 +150,7 @@ impl Kernel {
     pub(super) fn scratch(&self) -> usize {
         match self {
             Self::Bands(bands) => bands.scratch(),
+            Self::Integer(kernel) => kernel.scratch(),
             _ => 0,
         }
     }

@@ -60,6 +60,7 @@ mod hoist;
 mod integer;
 mod interface;
 mod kernel;
+mod layers;
 mod lower;
 mod pack;
 mod plan;

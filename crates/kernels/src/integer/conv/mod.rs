@@ -5,6 +5,7 @@
 //! | file | is |
 //! |---|---|
 //! | `packed`, `transpose` | the public entries |
+//! | `layers` | dense layers of a single row, one after the other |
 //! | `dense` | how the outputs are cut into pieces for threads |
 //! | `panels`, `blocks` | an order of the weights, and how pieces are computed with it |
 //! | `strips`, `patches` | the same for AVX-512 |
@@ -35,6 +36,7 @@ mod blocks;
 mod dense;
 mod depthwise;
 mod gather;
+mod layers;
 mod packed;
 mod panels;
 #[cfg(target_arch = "x86_64")]
@@ -50,6 +52,7 @@ mod tile;
 mod transpose;
 mod words;
 
+pub use layers::{DenseLayerU8, DenseLayersU8};
 pub use packed::{Conv2dWeightsI8, PackedConv2dU8};
 pub use transpose::{ConvTranspose2dWeightsI8, PackedConvTranspose2dU8};
 pub use words::{Conv2dWeightsI16, PackedConv2dI16};

@@ -3,7 +3,7 @@
 use super::dense::Dense;
 use super::depthwise::Depthwise;
 use crate::error::{Error, Result, elements, expect_len};
-use crate::integer::requantize::{Finish, Into, QuantizedU8, Sink};
+use crate::integer::requantize::{Finish, Into, QuantizedU8, Requantize, Sink};
 use crate::{Band, Conv2dDims, Isa};
 
 /// Weights as ONNX writes them, before packing; their zero point is 0.
@@ -94,7 +94,18 @@ impl PackedConv2dU8 {
         Ok(())
     }
 
-    fn check(&self, dims: &Conv2dDims) -> Result<()> {
+    /// What [`run`](Self::run) computes of what has been checked.
+    pub(super) fn run_checked(&self, dims: &Conv2dDims, input: QuantizedU8, requantize: Requantize, output: &mut [u8]) {
+        Run { packed: self, dims, input }.run(requantize, output);
+    }
+
+    /// Input and output channels, of all groups.
+    pub(super) fn channels(&self) -> [usize; 2] {
+        [self.in_c, self.out_c]
+    }
+
+    /// Fails unless they are those of the weights.
+    pub(super) fn check(&self, dims: &Conv2dDims) -> Result<()> {
         dims.check()?;
         // One after the other: arrays would be written before they are compared.
         let channels = dims.out_c == self.out_c && dims.in_c == self.in_c && dims.groups == self.groups;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use fewbit_kernels as kernels;
 use fewbit_kernels::{
-    ChannelFactors, Clamp, Conv2dDims, Dequantize, Isa, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedInt, QuantizedU8,
-    Requantize, Sink,
+    ChannelFactors, Clamp, Conv2dDims, DenseLayersU8, Dequantize, Isa, OutputU8, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedInt,
+    QuantizedU8, Requantize, Sink,
 };
 
+use super::super::bands::{Bands, Bytes};
 use super::super::broadcast::Broadcast;
 use super::super::copy::StridedCopy;
 use super::super::kernel::{Operands, Target};
@@ -31,11 +32,7 @@ impl Sums {
     /// Runs a kernel of which they become the output.
     fn run(&self, output: Target<'_>, kernel: impl FnOnce(Sink<'_>) -> kernels::Result<()>) -> kernels::Result<()> {
         match self {
-            Self::Integers { factors, to } => {
-                let OutputU8 { zero_point, min, max, .. } = to.bytes();
-                let requantize = Requantize { multipliers: factors, zero_point, min, max };
-                kernel(Sink::U8(&requantize, output.bytes()))
-            }
+            Self::Integers { factors, to } => kernel(Sink::U8(&to.requantize(factors), output.bytes())),
             Self::Floats { factors, clamp } => {
                 let dequantize = Dequantize { scales: factors, bias: None, clamp: *clamp };
                 kernel(Sink::F32(&dequantize, output.floats()))
@@ -49,6 +46,10 @@ impl Sums {
 pub(in super::super) enum IntegerKernel {
     /// `[x]`, convolution over channels last.
     Conv { weights: Arc<PackedConv2dU8>, dims: Conv2dDims, zero_point: u8, sums: Sums },
+    /// `[x]`, convolutions one after the other.
+    Bands(Bands<Bytes>),
+    /// `[x]`, dense layers of a single row, one after the other.
+    Layers(DenseLayersU8),
     /// `[x]`, transposed convolution over channels last.
     ConvTranspose { weights: Arc<PackedConvTranspose2dU8>, dims: Conv2dDims, zero_point: u8, sums: Sums },
     /// `[a, b]`, matrix products of two activations.
@@ -99,6 +100,8 @@ impl IntegerKernel {
     pub(in super::super) fn name(&self) -> &'static str {
         match self {
             Self::Conv { weights, .. } | Self::DynamicConv { weights, .. } => weights.kernel_name(),
+            Self::Bands(_) => "conv2d_u8 in bands",
+            Self::Layers(_) => "dense layers of a row",
             Self::ConvTranspose { .. } => "conv_transpose2d_u8",
             Self::Matmul { .. } => "matmul_u8",
             Self::Softmax { .. } => "softmax_u8",
@@ -128,8 +131,19 @@ impl IntegerKernel {
     pub(in super::super) fn macs(&self) -> usize {
         match self {
             Self::Conv { dims, .. } | Self::ConvTranspose { dims, .. } | Self::DynamicConv { dims, .. } => dims.macs(),
+            Self::Bands(bands) => bands.macs(),
+            Self::Layers(layers) => layers.macs(),
             Self::Matmul { dims, batch, .. } => [dims.m, dims.k, dims.n].iter().fold(batch.batch, |n, &size| n.saturating_mul(size)),
             Self::Words(kernel) => kernel.macs(),
+            _ => 0,
+        }
+    }
+
+    /// Floats that each thread holds while it runs.
+    pub(in super::super) fn scratch(&self) -> usize {
+        match self {
+            Self::Bands(bands) => bands.scratch(),
+            Self::Layers(layers) => layers.scratch().div_ceil(size_of::<f32>()),
             _ => 0,
         }
     }
@@ -140,6 +154,14 @@ impl IntegerKernel {
             Self::Conv { weights, dims, zero_point, sums } => {
                 let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: *zero_point };
                 sums.run(output, |sink| weights.run(dims, input, sink))
+            }
+            Self::Bands(bands) => {
+                let Target { memory, len, scratch } = output;
+                bands.run(isa, inputs.bytes(0)?, &mut bytemuck::cast_slice_mut(memory)[..len], scratch)
+            }
+            Self::Layers(layers) => {
+                let Target { memory, len, scratch } = output;
+                layers.run(inputs.bytes(0)?, &mut bytemuck::cast_slice_mut(memory)[..len], bytemuck::cast_slice_mut(scratch))
             }
             Self::ConvTranspose { weights, dims, zero_point, sums } => {
                 let input = QuantizedU8 { values: inputs.bytes(0)?, zero_point: *zero_point };

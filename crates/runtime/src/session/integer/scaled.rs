@@ -4,7 +4,7 @@
 //! unsigned types as their numbers less 32,768. Zero points move with them, so that there is one family of kernels for each width.
 
 use fewbit_ir::Clamp;
-use fewbit_kernels::{Affine, Operand, OperandU8, OutputU8};
+use fewbit_kernels::{Affine, ChannelFactors, Operand, OperandU8, OutputU8, Requantize};
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 /// What integers are held as.
@@ -107,6 +107,12 @@ impl Scaled {
     /// Outputs of this scale, as bytes.
     pub(in super::super) fn bytes(self) -> OutputU8 {
         OutputU8 { scale: self.scale, zero_point: self.zero_byte(), min: self.limits[0] as u8, max: self.limits[1] as u8 }
+    }
+
+    /// How sums become bytes of this scale, by these factors.
+    pub(in super::super) fn requantize<'a>(self, multipliers: &'a ChannelFactors<'a>) -> Requantize<'a> {
+        let OutputU8 { zero_point, min, max, .. } = self.bytes();
+        Requantize { multipliers, zero_point, min, max }
     }
 
     pub(super) fn operand(self, values: Operand<'_, u8>) -> OperandU8<'_> {

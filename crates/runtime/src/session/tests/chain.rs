@@ -7,11 +7,11 @@ use fewbit_tensor::{DType, Tensor};
 use super::{constant, floats, input, kernels};
 use crate::session::{Arithmetic, Session, SessionOptions, Workspace};
 
-/// Runs a graph as it is and with all of `tapped` shown, which keeps steps apart; at one and at three threads.
+/// Runs a graph as it is and with all of `tapped` shown, which keeps steps apart; at one to three threads.
 pub(super) fn same_bits(name: &str, g: &Graph, arithmetic: Arithmetic, inputs: &[Tensor], tapped: &[ValueId]) {
     let session = Session::new(g, SessionOptions { arithmetic, ..SessionOptions::default() }).unwrap();
     let expected = session.run_with_taps(&mut Workspace::new(), inputs, tapped, &mut |_, _| Ok(())).unwrap();
-    for threads in [1, 3] {
+    for threads in 1..=3 {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let got = pool.install(|| session.run(&mut Workspace::new(), inputs)).unwrap();
         assert_eq!(got.len(), expected.len());

@@ -16,14 +16,14 @@ use crate::session::{Arithmetic, Session, SessionOptions, Workspace};
 use crate::{ErrorKind, interpret};
 
 /// A graph whose activations are of one integer type.
-struct Quantized {
-    g: Graph,
-    dtype: DType,
+pub(super) struct Quantized {
+    pub(super) g: Graph,
+    pub(super) dtype: DType,
 }
 
 impl Quantized {
     /// A value quantized with one scale and dequantized again.
-    fn qdq(&mut self, x: ValueId, scale: f32, zero_point: i64) -> ValueId {
+    pub(super) fn qdq(&mut self, x: ValueId, scale: f32, zero_point: i64) -> ValueId {
         let q = self.quantize(x, scale, zero_point);
         self.dequantize(q, scale, zero_point)
     }
@@ -49,7 +49,7 @@ impl Quantized {
     }
 
     /// Weights of the whole range with a scale for each index of an axis.
-    fn weights(&mut self, shape: &[usize], axis: i64) -> ValueId {
+    pub(super) fn weights(&mut self, shape: &[usize], axis: i64) -> ValueId {
         let values: Vec<i64> = (0..element_count(shape).unwrap() as i64).map(|i| (i * 37 + 5) % 256 - 128).collect();
         let w = self.g.add_constant("w", Tensor::from_integers(DType::I8, shape, &values).unwrap());
         let scales: Vec<f32> = (0..shape[axis as usize]).map(|c| 0.001 + 0.0005 * c as f32).collect();

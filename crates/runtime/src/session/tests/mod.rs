@@ -4,6 +4,7 @@ mod bands;
 mod chain;
 mod dynamic;
 mod integer;
+mod layers;
 mod lowering;
 mod memory;
 
@@ -74,7 +75,12 @@ fn close(name: &str, got: &[Tensor], expected: &[Tensor]) {
 
 /// The kernels of a plan, an asterisk on those that work in place.
 fn kernels(g: &Graph, inputs: &[Tensor], taps: &[ValueId]) -> String {
-    let session = Session::new(g, SessionOptions::default()).unwrap();
+    kernels_with(Arithmetic::Float, g, inputs, taps)
+}
+
+/// The same with that arithmetic.
+fn kernels_with(arithmetic: Arithmetic, g: &Graph, inputs: &[Tensor], taps: &[ValueId]) -> String {
+    let session = Session::new(g, SessionOptions { arithmetic, ..SessionOptions::default() }).unwrap();
     let shapes: Vec<Vec<usize>> = inputs.iter().map(|t| t.shape().to_vec()).collect();
     let plan = session.plan(&shapes, taps).unwrap();
     let name = |s: &ScheduledStep| format!("{}{}", s.kernel, if s.in_place { "*" } else { "" });
