@@ -164,8 +164,9 @@ impl Run<'_> {
                     let shift = width.shift(dtype);
                     match (width, dtype.bits()) {
                         (Width::Byte, 8) => {
-                            let held: &[u8] = &bytemuck::cast_slice(room)[..slot.len()];
-                            Ok(Tensor::new(dtype, shape.as_slice(), held.iter().map(|q| q ^ shift as u8).collect::<Vec<u8>>())?)
+                            let mut bytes = bytemuck::cast_slice(room)[..slot.len()].to_vec();
+                            bytes.iter_mut().for_each(|q| *q ^= shift as u8);
+                            Ok(Tensor::new(dtype, shape.as_slice(), bytes)?)
                         }
                         (Width::Byte, _) => {
                             let held: &[u8] = &bytemuck::cast_slice(room)[..slot.len()];

@@ -13,9 +13,9 @@ use crate::integer::conv::panels::QUAD;
 use crate::integer::conv::strips::{Strip, Weights};
 use crate::integer::conv::tile::steps::WideSteps;
 use crate::integer::requantize::{Dequantize, Few, Finish, Requantize};
-use crate::simd::WIDTH;
 use crate::simd::avx2::hold;
 use crate::simd::avx512::Avx512;
+use crate::simd::{WIDTH, prefetch};
 use std::arch::x86_64::{
     __m512, __m512i, _mm_mask_storeu_epi8, _mm_storeu_si128, _mm256_mask_storeu_epi8, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps,
     _mm512_castsi512_si256, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64,
@@ -35,6 +35,9 @@ const TALL: usize = 16;
 
 /// Rows whose places are held in registers each.
 const HELD: usize = 8;
+
+/// Registers of weights that a single row asks for before it needs them: it waits for nothing else.
+const AHEAD: usize = 32;
 
 /// Rows of inputs at equal distances.
 #[derive(Clone, Copy)]
@@ -505,6 +508,9 @@ struct Places<const H: usize> {
 unsafe fn add<const V: usize, const H: usize>(sums: &mut [[__m512i; V]; H], places: &Places<H>, at: usize, weights: *const Weights) {
     let mut registers = [_mm512_setzero_si512(); V];
     for (v, register) in registers.iter_mut().enumerate() {
+        if H == 1 {
+            prefetch(weights.wrapping_add(AHEAD + v).cast());
+        }
         // SAFETY: the caller promises the weights, which are 64 bytes, aligned.
         *register = unsafe { _mm512_load_si512(weights.add(v).cast()) };
     }
