@@ -68,9 +68,9 @@ pub use error::{Error, ErrorKind, Result};
 pub use float::{
     AverageCount, Band, BatchStrides, Bias, Binary, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, LayerNorm,
     MatmulDims, MatrixWeights, Operand, PackedConv2d, PackedConvTranspose2d, PackedMatrix, Pool2dDims, Reduce, ReduceDims, ScaleGradient,
-    Strides, Unary, average_pool2d, binary, binary_in_place, conv_nd, conv_nd_gradients, conv2d_weight_gradient, depthwise_input_gradient,
-    fake_quantize_gradient, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d, reduce, softmax, sum_blocks,
-    transposed_product, unary, unary_in_place,
+    Strides, Unary, average_pool2d, binary, binary_in_place, binary_outer, conv_nd, conv_nd_gradients, conv2d_weight_gradient,
+    depthwise_input_gradient, fake_quantize_gradient, global_average_pool, layer_norm, log_softmax, matmul, matmul_batched, max_pool2d,
+    reduce, softmax, sum_blocks, transposed_product, unary, unary_in_place,
 };
 pub use integer::{
     ChannelFactors, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, DenseLayerU8, DenseLayersU8, Dequantize, DequantizeI16,

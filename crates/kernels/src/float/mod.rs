@@ -16,7 +16,7 @@ pub use conv::{
     Band, Conv2dDims, Conv2dWeights, ConvAxis, ConvNdDims, ConvTranspose2dWeights, PackedConv2d, PackedConvTranspose2d, conv_nd,
     conv_nd_gradients,
 };
-pub use elementwise::{Binary, Operand, Unary, binary, binary_in_place, unary, unary_in_place};
+pub use elementwise::{Binary, Operand, Unary, binary, binary_in_place, binary_outer, unary, unary_in_place};
 pub(crate) use elementwise::{Side, expect_operands};
 pub use gradient::{ScaleGradient, conv2d_weight_gradient, depthwise_input_gradient, fake_quantize_gradient, transposed_product};
 pub use matmul::{BatchStrides, Bias, MatmulDims, Strides, matmul, matmul_batched};

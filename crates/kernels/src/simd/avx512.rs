@@ -5,8 +5,8 @@
 
 use super::{FloatKernel, Floats, LINE};
 use std::arch::x86_64::{
-    __m512, __mmask16, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps, _mm512_min_ps,
-    _mm512_set1_ps, _mm512_storeu_ps,
+    __m512, __m512i, __mmask16, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
+    _mm512_min_ps, _mm512_permutexvar_epi32, _mm512_set1_ps, _mm512_setr_epi32, _mm512_storeu_ps,
 };
 
 /// Proof that AVX-512 F, BW, DQ, VL and VNNI may be executed, and with them AVX2 and FMA.
@@ -88,6 +88,13 @@ impl Floats for Avx512 {
         // SAFETY: `self` proves AVX-512 F.
         unsafe { _mm512_min_ps(max, _mm512_max_ps(min, x)) }
     }
+}
+
+/// The bytes of four registers of integers in their order, of which a register that was packed twice has four of each in every quarter.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn in_turn(packed: __m512i) -> __m512i {
+    _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed)
 }
 
 /// Proof that AVX-512 VBMI, which permutes bytes across a register, may be executed too: Ice Lake, Zen 4, and not Cascade Lake.

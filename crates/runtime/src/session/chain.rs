@@ -104,6 +104,8 @@ enum Source {
     Column(usize),
     /// The only element of an input.
     Scalar(usize),
+    /// The products of a row of an input and the elements of another for rows.
+    Outer(usize, usize),
 }
 
 /// An operand as a chain is described with: the result of an earlier link, or an input and how it repeats.
@@ -111,6 +113,50 @@ enum Source {
 pub(super) enum Given {
     Link(usize),
     Input(usize, Side),
+    /// The products of a row and a column, of two inputs: Flax's layer normalization has them.
+    Outer(usize, usize),
+}
+
+/// Links without those that only multiply a row by a column, where the one that reads them can do that itself.
+fn with_outer_products(described: &[(Function, Vec<Given>)]) -> Vec<(Function, Vec<Given>)> {
+    let mut links = described.to_vec();
+    let mut at = 0;
+    while at < links.len() {
+        let outer = match &links[at] {
+            (Function::Binary { op: kernels::Binary::Mul, clamp: Clamp::NONE }, given) => match given[..] {
+                [Given::Input(row, Side::Row(_)), Given::Input(column, Side::Column(_))]
+                | [Given::Input(column, Side::Column(_)), Given::Input(row, Side::Row(_))] => Some(Given::Outer(row, column)),
+                _ => None,
+            },
+            _ => None,
+        };
+        let uses = links.iter().flat_map(|(_, given)| given).filter(|g| **g == Given::Link(at)).count();
+        let reader = links.iter().position(|(_, given)| given.contains(&Given::Link(at))).filter(|_| uses == 1);
+        let reads = outer.zip(reader).and_then(|(outer, reader)| {
+            let (Function::Binary { op, .. }, given) = &links[reader] else { return None };
+            let commutes = matches!(op, kernels::Binary::Add | kernels::Binary::Mul);
+            let other = match given[..] {
+                [other, Given::Link(link)] if link == at => other,
+                [Given::Link(link), other] if link == at && commutes => other,
+                _ => return None,
+            };
+            matches!(other, Given::Link(_) | Given::Input(_, Side::Full)).then_some((reader, vec![other, outer]))
+        });
+        let Some((reader, given)) = reads else {
+            at += 1;
+            continue;
+        };
+        links[reader].1 = given;
+        links.remove(at);
+        for g in links.iter_mut().flat_map(|(_, given)| given) {
+            if let Given::Link(link) = g
+                && *link > at
+            {
+                *link -= 1;
+            }
+        }
+    }
+    links
 }
 
 /// An operand from outside during a run.
@@ -127,9 +173,10 @@ impl Chain {
         let mut inputs = vec![Input::Floats; count];
         let row = described.iter().flat_map(|(_, given)| given).find_map(|g| match g {
             Given::Input(_, side) => side.row(),
-            Given::Link(_) => None,
+            Given::Link(_) | Given::Outer(..) => None,
         });
         let short = row.filter(|len| (1..ROW).contains(len));
+        let described = &if short.is_none() { with_outer_products(described) } else { described.to_vec() };
         let last_use = |link: usize| described.iter().rposition(|(_, given)| given.contains(&Given::Link(link)));
         let mut places: Vec<Option<usize>> = Vec::new();
         let mut laid_out: Vec<LaidOut> = Vec::new();
@@ -157,6 +204,7 @@ impl Chain {
             for g in given {
                 operands.push(match *g {
                     Given::Link(link) => Source::Held(links.get(link)?.to),
+                    Given::Outer(row, column) => Source::Outer(row, column),
                     Given::Input(i, Side::Full) => {
                         match function {
                             Function::Dequantize(Scaled { width: Width::Word, .. }) => *inputs.get_mut(i)? = Input::Words,
@@ -207,7 +255,9 @@ impl Chain {
 
     /// Shares the work among threads; `N` blocks are held.
     fn pieces<const N: usize>(&self, isa: Isa, inputs: &[Outside<'_>; INPUTS], output: Target<'_>) -> Result<()> {
-        let piece = PIECE.next_multiple_of(self.row.max(self.block));
+        // Blocks are cleared once for a piece.
+        let alone = rayon::current_num_threads() == 1;
+        let piece = if alone { output.len } else { PIECE.next_multiple_of(self.row.max(self.block)) };
         let operations = output.len.saturating_mul(self.links.len());
         let failed = OnceLock::new();
         let note = |done: kernels::Result<()>| done.unwrap_or_else(|e| drop(failed.set(kernel_error(&e))));
@@ -356,10 +406,13 @@ impl View<'_> {
         let Place { inputs, at, n, .. } = self.place;
         let bytes = |source| match source {
             Source::Full(input) => &inputs[input].bytes()[at..][..n],
-            Source::Held(_) | Source::Row(_) | Source::Column(_) | Source::Scalar(_) => &[],
+            Source::Held(_) | Source::Row(_) | Source::Column(_) | Source::Scalar(_) | Source::Outer(..) => &[],
         };
         match (&link.function, &link.operands[..]) {
             (Function::Unary(op), &[x]) => kernels::unary(isa, *op, self.floats(x), output),
+            (Function::Binary { op, clamp }, &[a, Source::Outer(row, column)]) => {
+                kernels::binary_outer(isa, *op, self.floats(a), self.row(row), self.column(column), *clamp, output)
+            }
             (Function::Binary { op, clamp }, &[a, b]) => kernels::binary(isa, *op, self.operand(a), self.operand(b), *clamp, output),
             (Function::Dequantize(from), &[x]) => match (from.width, x) {
                 (Width::Word, Source::Full(input)) => {
@@ -373,13 +426,24 @@ impl View<'_> {
     }
 
     fn operand(&self, source: Source) -> Operand<'_> {
-        let Place { inputs, at, n, row } = self.place;
         match source {
-            Source::Scalar(input) => Operand::Scalar(inputs[input].floats()[0]),
-            Source::Row(input) => Operand::Trailing(&inputs[input].floats()[at % row..][..n.min(row)]),
-            Source::Column(input) => Operand::Leading(&inputs[input].floats()[at / row..][..n.div_ceil(row)]),
-            Source::Held(_) | Source::Full(_) => Operand::Full(self.floats(source)),
+            Source::Scalar(input) => Operand::Scalar(self.place.inputs[input].floats()[0]),
+            Source::Row(input) => Operand::Trailing(self.row(input)),
+            Source::Column(input) => Operand::Leading(self.column(input)),
+            Source::Held(_) | Source::Full(_) | Source::Outer(..) => Operand::Full(self.floats(source)),
         }
+    }
+
+    /// What of an input's row meets these elements.
+    fn row(&self, input: usize) -> &[f32] {
+        let Place { inputs, at, n, row } = self.place;
+        &inputs[input].floats()[at % row..][..n.min(row)]
+    }
+
+    /// The elements of an input for the rows of these elements.
+    fn column(&self, input: usize) -> &[f32] {
+        let Place { inputs, at, n, row } = self.place;
+        &inputs[input].floats()[at / row..][..n.div_ceil(row)]
     }
 
     fn floats(&self, source: Source) -> &[f32] {
@@ -390,7 +454,7 @@ impl View<'_> {
                 None => &self.after[place - self.before.len() - 1].0[..n],
             },
             Source::Full(input) => &inputs[input].floats()[at..][..n],
-            Source::Row(_) | Source::Column(_) | Source::Scalar(_) => &[],
+            Source::Row(_) | Source::Column(_) | Source::Scalar(_) | Source::Outer(..) => &[],
         }
     }
 }

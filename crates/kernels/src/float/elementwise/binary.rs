@@ -76,6 +76,18 @@ pub fn binary_in_place(isa: Isa, op: Binary, data: &mut [f32], rhs: Operand, cla
     Ok(())
 }
 
+/// `output[i] = clamp(op(lhs[i], row[i % n] * column[i / n]))` where `row` has `n` elements: the bits of [`binary`] with the products of a
+/// [trailing](Operand::Trailing) and a [leading](Operand::Leading) operand.
+///
+/// # Errors
+/// If an operand's length does not fit the output's.
+pub fn binary_outer(isa: Isa, op: Binary, lhs: &[f32], row: &[f32], column: &[f32], clamp: Clamp, output: &mut [f32]) -> Result<()> {
+    expect_operand("left operand", Operand::Full(lhs), output.len())?;
+    expect_operands(Operand::Leading(column), Operand::Trailing(row), output.len())?;
+    with_function(op, Outer { isa, lhs, row, column, clamp, output });
+    Ok(())
+}
+
 /// Fails unless two operands fit an output of `len` elements and tell the same rows apart.
 pub(crate) fn expect_operands<T: Copy>(lhs: Operand<T>, rhs: Operand<T>, len: usize) -> Result<()> {
     expect_operand("left operand", lhs, len)?;
@@ -111,7 +123,20 @@ struct Zip<'a> {
     output: &'a mut [f32],
 }
 
-impl Zip<'_> {
+/// A loop over elements that is compiled for every function.
+trait Loop {
+    /// Whether the second operand is two for every element.
+    fn squares(&self) -> bool;
+
+    /// Runs with a function that takes so many operations.
+    fn run(self, cost: usize, f: impl Fn(f32, f32) -> f32 + Sync);
+}
+
+impl Loop for Zip<'_> {
+    fn squares(&self) -> bool {
+        self.rhs == Operand::Scalar(2.0)
+    }
+
     #[inline(always)]
     fn run(self, cost: usize, f: impl Fn(f32, f32) -> f32 + Sync) {
         let Self { isa, lhs, rhs, clamp, output } = self;
@@ -146,6 +171,40 @@ impl Zip<'_> {
     }
 }
 
+/// As [`Zip`], where the right operand is the products of a row and a column.
+struct Outer<'a> {
+    isa: Isa,
+    lhs: &'a [f32],
+    row: &'a [f32],
+    column: &'a [f32],
+    clamp: Clamp,
+    output: &'a mut [f32],
+}
+
+impl Loop for Outer<'_> {
+    fn squares(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn run(self, cost: usize, f: impl Fn(f32, f32) -> f32 + Sync) {
+        let Self { isa, lhs, row, column, clamp, output } = self;
+        let rows = CHUNK.div_ceil(row.len().max(1));
+        let operations = output.len().saturating_mul(cost + 1);
+        for_each_chunk(output, rows * row.len(), operations, |i, output| {
+            isa.run(
+                #[inline(always)]
+                || {
+                    let lhs = lhs.chunks(row.len()).zip(column).skip(i * rows);
+                    for (output, (lhs, &factor)) in output.chunks_mut(row.len()).zip(lhs) {
+                        output.iter_mut().zip(lhs).zip(row).for_each(|((y, &a), &b)| *y = clamp.apply(f(a, b * factor)));
+                    }
+                },
+            );
+        });
+    }
+}
+
 /// One row of an operand.
 pub(crate) enum Side<'a, T> {
     Row(&'a [T]),
@@ -166,17 +225,17 @@ impl<'a, T: Copy> Side<'a, T> {
 }
 
 /// The list of functions.
-fn with_function(op: Binary, zip: Zip) {
+fn with_function(op: Binary, elements: impl Loop) {
     match op {
-        Binary::Add => zip.run(1, |a, b| a + b),
-        Binary::Sub => zip.run(1, |a, b| a - b),
-        Binary::Mul => zip.run(1, |a, b| a * b),
-        Binary::Div => zip.run(2, |a, b| a / b),
-        Binary::Min => zip.run(1, |a, b| if a < b || a.is_nan() { a } else { b }),
-        Binary::Max => zip.run(1, |a, b| if a > b || a.is_nan() { a } else { b }),
-        Binary::Pow if zip.rhs == Operand::Scalar(2.0) => zip.run(1, |a, _| a * a),
-        Binary::Pow => zip.run(50, libm::powf),
-        Binary::PRelu => zip.run(1, |a, b| if a < 0.0 { a * b } else { a }),
+        Binary::Add => elements.run(1, |a, b| a + b),
+        Binary::Sub => elements.run(1, |a, b| a - b),
+        Binary::Mul => elements.run(1, |a, b| a * b),
+        Binary::Div => elements.run(2, |a, b| a / b),
+        Binary::Min => elements.run(1, |a, b| if a < b || a.is_nan() { a } else { b }),
+        Binary::Max => elements.run(1, |a, b| if a > b || a.is_nan() { a } else { b }),
+        Binary::Pow if elements.squares() => elements.run(1, |a, _| a * a),
+        Binary::Pow => elements.run(50, libm::powf),
+        Binary::PRelu => elements.run(1, |a, b| if a < 0.0 { a * b } else { a }),
     }
 }
 
@@ -236,6 +295,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn products_of_rows_and_columns_on_every_tier_and_thread_count() {
+        for (rows, row) in [(1, 1), (33, 1001), (3, 40_000), (20_000, 3)] {
+            let (lhs, row, column) = (random(1, rows * row), random(2, row), random(3, rows));
+            let (mut products, mut expect) = (vec![0.0; lhs.len()], vec![0.0; lhs.len()]);
+            for &(op, _) in FUNCTIONS {
+                let (isa, clamp) = (Isa::best(), Clamp { min: -0.25, max: 0.5 });
+                binary(isa, Binary::Mul, Operand::Trailing(&row), Operand::Leading(&column), Clamp::NONE, &mut products).unwrap();
+                binary(isa, op, Operand::Full(&lhs), Operand::Full(&products), clamp, &mut expect).unwrap();
+                at_thread_counts(|threads| {
+                    for &isa in Isa::supported() {
+                        let mut output = vec![0.0; lhs.len()];
+                        binary_outer(isa, op, &lhs, &row, &column, clamp, &mut output).unwrap();
+                        let same = output.iter().zip(&expect).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan());
+                        assert!(same, "{op:?}, {rows} rows, {} with {threads} threads", isa.name());
+                    }
+                });
+            }
+        }
+        let outer = |lhs: &[f32], row: &[f32], column: &[f32]| {
+            binary_outer(Isa::best(), Binary::Add, lhs, row, column, Clamp::NONE, &mut [0.0; 6]).is_ok()
+        };
+        assert!(outer(&[1.0; 6], &[1.0; 3], &[1.0; 2]));
+        assert!(!outer(&[1.0; 5], &[1.0; 3], &[1.0; 2]) && !outer(&[1.0; 6], &[1.0; 2], &[1.0; 2]) && !outer(&[1.0; 6], &[], &[1.0; 6]));
+        binary_outer(Isa::best(), Binary::Add, &[], &[], &[], Clamp::NONE, &mut []).unwrap();
     }
 
     #[test]

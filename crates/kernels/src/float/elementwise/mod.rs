@@ -4,6 +4,6 @@ mod binary;
 pub(crate) mod math;
 mod unary;
 
-pub use binary::{Binary, Operand, binary, binary_in_place};
+pub use binary::{Binary, Operand, binary, binary_in_place, binary_outer};
 pub(crate) use binary::{Side, expect_operands};
 pub use unary::{Unary, unary, unary_in_place};

@@ -3,11 +3,11 @@
 #![allow(clippy::cast_ptr_alignment, reason = "these loads and stores take any address")]
 
 use super::function::Function;
-use crate::simd::avx512::Avx512;
+use crate::simd::avx512::{Avx512, in_turn};
 use std::arch::x86_64::{
     __m512, __m512i, _mm_loadu_si128, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_cvtepu8_epi32, _mm512_cvtps_epi32, _mm512_max_epu8,
-    _mm512_min_epu8, _mm512_mul_ps, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_permutexvar_epi32, _mm512_set1_epi8, _mm512_set1_ps,
-    _mm512_setr_epi32, _mm512_storeu_si512, _mm512_sub_ps,
+    _mm512_min_epu8, _mm512_mul_ps, _mm512_packs_epi32, _mm512_packus_epi16, _mm512_set1_epi8, _mm512_set1_ps, _mm512_storeu_si512,
+    _mm512_sub_ps,
 };
 
 /// Elements that are computed at once.
@@ -34,14 +34,12 @@ fn each<const PRODUCT: bool>(numbers: [f32; 4], [a, b]: [&[u8]; 2], [min, max]: 
         *vector = _mm512_set1_ps(number);
     }
     let (min, max) = (_mm512_set1_epi8(min as i8), _mm512_set1_epi8(max as i8));
-    // The packing leaves in each quarter four elements of every sixteen.
-    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let (a, b) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
     for ((to, a), b) in output.as_chunks_mut::<LANES>().0.iter_mut().zip(a).zip(b) {
         let (a, b) = (a.as_chunks::<16>().0, b.as_chunks::<16>().0);
         let low = _mm512_packs_epi32(steps::<PRODUCT>(vectors, &a[0], &b[0]), steps::<PRODUCT>(vectors, &a[1], &b[1]));
         let high = _mm512_packs_epi32(steps::<PRODUCT>(vectors, &a[2], &b[2]), steps::<PRODUCT>(vectors, &a[3], &b[3]));
-        let bytes = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
+        let bytes = in_turn(_mm512_packus_epi16(low, high));
         let bytes = _mm512_min_epu8(_mm512_max_epu8(bytes, min), max);
         // SAFETY: the array has room for the 64 bytes that are written.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), bytes) };

@@ -50,11 +50,17 @@ fn rows_by_columns() {
             let (x, row) = (input(&mut g, "x", &shape), input(&mut g, "row", &shape[1..]));
             let column = constant(&mut g, "column", &[shape[0], 1]);
             let products = g.apply("products", Binary::Mul.into(), &if swapped { [column, row] } else { [row, column] });
-            let last = g.apply("last", Binary::Sub.into(), &[x, products]);
+            // As the right operand, as the left one of an operator that commutes and of one that does not, and twice.
+            let a = g.apply("a", Binary::Sub.into(), &[x, products]);
+            let more = g.apply("more", Binary::Mul.into(), &if swapped { [column, row] } else { [row, column] });
+            let b = g.apply("b", Binary::Add.into(), &[more, a]);
+            let most = g.apply("most", Binary::Mul.into(), &[row, column]);
+            let c = g.apply("c", Binary::Div.into(), &if swapped { [b, most] } else { [most, b] });
+            let last = g.apply("last", Binary::Sub.into(), &if swapped { [c, a] } else { [most, c] });
             g.outputs = vec![last];
             let inputs = [floats(&shape), floats(&shape[1..])];
             assert_eq!(kernels(&g, &inputs, &[]), "chain");
-            same_bits(&format!("{shape:?}, {swapped}"), &g, Arithmetic::Float, &inputs, &[products]);
+            same_bits(&format!("{shape:?}, {swapped}"), &g, Arithmetic::Float, &inputs, &[products, a, more, b, most, c]);
         }
     }
 }

@@ -14,14 +14,14 @@ use crate::integer::conv::strips::{Strip, Weights};
 use crate::integer::conv::tile::steps::WideSteps;
 use crate::integer::requantize::{Dequantize, Few, Finish, Requantize};
 use crate::simd::avx2::hold;
-use crate::simd::avx512::Avx512;
+use crate::simd::avx512::{Avx512, in_turn};
 use crate::simd::{WIDTH, prefetch};
 use std::arch::x86_64::{
     __m512, __m512i, _mm_mask_storeu_epi8, _mm_storeu_si128, _mm256_mask_storeu_epi8, _mm256_storeu_si256, _mm512_add_epi32, _mm512_add_ps,
     _mm512_castsi512_si256, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_extracti32x4_epi32, _mm512_extracti64x4_epi64,
     _mm512_load_si512, _mm512_loadu_si512, _mm512_mask_storeu_epi8, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_max_ps,
-    _mm512_min_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_permutexvar_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setr_epi32,
-    _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_sub_epi32,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 /// Channels of a register.
@@ -606,8 +606,6 @@ impl WideSteps {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
     fn all<const PLAIN: bool>(&self, steps: [__m512i; 4]) -> __m512i {
         let words = [self.words::<PLAIN>([steps[0], steps[1]]), self.words::<PLAIN>([steps[2], steps[3]])];
-        // Each quarter of the register has four bytes of all four.
-        let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        _mm512_permutexvar_epi32(order, self.bytes::<PLAIN>(words))
+        in_turn(self.bytes::<PLAIN>(words))
     }
 }

@@ -4,6 +4,9 @@
 //! The arithmetic is ONNX's `QuantizeLinear` and `DequantizeLinear` to the bit: true division, round half to even,
 //! add the zero point, saturate. This module does not choose scales.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
 use crate::error::{Error, ErrorKind, Result, expect_len};
 use crate::threads::for_each_chunk;
 use crate::{Clamp, Isa, mul_add};
@@ -21,12 +24,27 @@ pub trait QuantizedInt: Copy + Send + Sync + sealed::Sealed {
 }
 
 mod sealed {
-    pub trait Sealed {}
+    pub trait Sealed: Sized {
+        /// These integers, if they are bytes without a sign.
+        #[cfg(target_arch = "x86_64")]
+        fn as_bytes(_: &mut [Self]) -> Option<&mut [u8]> {
+            None
+        }
+    }
+
+    impl Sealed for i8 {}
+    impl Sealed for i16 {}
+    impl Sealed for u16 {}
+    impl Sealed for u8 {
+        #[cfg(target_arch = "x86_64")]
+        fn as_bytes(integers: &mut [Self]) -> Option<&mut [u8]> {
+            Some(integers)
+        }
+    }
 }
 
 macro_rules! quantized_int {
     ($($int:ty),*) => {$(
-        impl sealed::Sealed for $int {}
         impl QuantizedInt for $int {
             const MIN: i32 = <$int>::MIN as i32;
             const MAX: i32 = <$int>::MAX as i32;
@@ -197,6 +215,23 @@ impl Division {
 /// If lengths disagree, a scale is not positive and finite, or the range does not fit `T`.
 pub fn quantize<T: QuantizedInt>(isa: Isa, affine: &Affine, input: &[f32], output: &mut [T]) -> Result<()> {
     affine.check_storage::<T>()?;
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(avx512), [scale], Some(bytes)) = (isa.avx512(), affine.scales, T::as_bytes(output))
+        && let Some(division) = Division::new(isa, *scale)
+    {
+        expect_len("output of quantization", bytes.len(), input.len())?;
+        affine.check(input.len())?;
+        let channel = affine.channel(0);
+        for_each_chunk(bytes, CHUNK, input.len().saturating_mul(2), |i, bytes| {
+            let input = &input[i * CHUNK..][..bytes.len()];
+            let done = avx512::bytes(avx512, channel, division, input, bytes);
+            isa.run(
+                #[inline(always)]
+                || bytes[done..].iter_mut().zip(&input[done..]).for_each(|(y, &x)| *y = channel.byte(x)),
+            );
+        });
+        return Ok(());
+    }
     map_steps(
         isa,
         affine,
@@ -363,10 +398,13 @@ mod tests {
                     if steps.is_nan() { -128 } else { steps.clamp(-128.0, 127.0) as i8 }
                 })
                 .collect();
+            // The same as bytes without a sign, which are 128 more.
+            let unsigned = Affine { zero_points: &[131], min: 0, max: 255, ..affine };
             for &isa in Isa::supported() {
-                let mut found = vec![0; input.len()];
+                let (mut found, mut bytes) = (vec![0; input.len()], vec![0_u8; input.len()]);
                 quantize(isa, &affine, &input, &mut found).unwrap();
-                let wrong = found.iter().zip(&expect).position(|(a, b)| a != b);
+                quantize(isa, &unsigned, &input, &mut bytes).unwrap();
+                let wrong = found.iter().zip(&bytes).zip(&expect).position(|((a, b), c)| a != c || (b ^ 0x80) as i8 != *c);
                 assert_eq!(wrong.map(|at| input[at]), None, "by {scale}, {}", isa.name());
             }
         }
