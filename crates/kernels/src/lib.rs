@@ -15,7 +15,7 @@
 //! | layout | [`permute()`], [`repeat_along_rows`] |
 //! | quantization | [`quantize()`], [`dequantize`], [`fake_quantize`] |
 //! | integer | [`PackedConv2dU8`], [`PackedConvTranspose2dU8`], [`matmul_u8`], [`binary_u8`], [`requantize_u8`], [`lookup_u8`], [`lookup_f32`], [`max_pool2d_u8`], [`average_pool2d_u8`], [`global_average_pool_u8`], [`softmax_u8`], [`layer_norm_u8`] |
-//! | 16-bit integer | [`PackedConv2dI16`], [`binary_i16`], [`requantize_i16`], [`lookup_i16`], [`max_pool2d_i16`], [`average_pool2d_i16`], [`global_average_pool_i16`] |
+//! | 16-bit integer | [`PackedConv2dI16`], [`PackedConvTranspose2dI16`], [`binary_i16`], [`requantize_i16`], [`lookup_i16`], [`max_pool2d_i16`], [`average_pool2d_i16`], [`global_average_pool_i16`] |
 //! | calibration | [`scan_range`], [`BitHistogram`] |
 //!
 //! # Tiers
@@ -74,10 +74,10 @@ pub use float::{
 };
 pub use integer::{
     ChannelFactors, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, DenseLayerU8, DenseLayersU8, Dequantize, DequantizeI16,
-    ExpTable, OperandI16, OperandU8, OutputI16, OutputU8, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedBinary,
-    QuantizedI16, QuantizedU8, Requantize, RequantizeI16, Sink, SinkI16, average_pool2d_i16, average_pool2d_u8, binary_i16, binary_u8,
-    global_average_pool_i16, global_average_pool_u8, layer_norm_u8, lookup_f32, lookup_i16, lookup_u8, matmul_u8, max_pool2d_i16,
-    max_pool2d_u8, requantize_i16, requantize_u8, softmax_u8,
+    ExpTable, OperandI16, OperandU8, OutputI16, OutputU8, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dI16,
+    PackedConvTranspose2dU8, QuantizedBinary, QuantizedI16, QuantizedU8, Requantize, RequantizeI16, Sink, SinkI16, average_pool2d_i16,
+    average_pool2d_u8, binary_i16, binary_u8, global_average_pool_i16, global_average_pool_u8, layer_norm_u8, lookup_f32, lookup_i16,
+    lookup_u8, matmul_u8, max_pool2d_i16, max_pool2d_u8, requantize_i16, requantize_u8, softmax_u8,
 };
 pub use interleave::quantize_interleaved_u8;
 pub use isa::{Isa, Tier};

@@ -19,7 +19,7 @@ use placement::Placement;
 
 pub use conv::{
     Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, DenseLayerU8, DenseLayersU8, PackedConv2dI16, PackedConv2dU8,
-    PackedConvTranspose2dU8,
+    PackedConvTranspose2dI16, PackedConvTranspose2dU8,
 };
 pub use elementwise::{OperandU8, OutputU8, QuantizedBinary, binary_u8, requantize_u8};
 pub use lookup::{lookup_f32, lookup_u8};

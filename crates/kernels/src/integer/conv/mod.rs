@@ -55,4 +55,4 @@ mod words;
 pub use layers::{DenseLayerU8, DenseLayersU8};
 pub use packed::{Conv2dWeightsI8, PackedConv2dU8};
 pub use transpose::{ConvTranspose2dWeightsI8, PackedConvTranspose2dU8};
-pub use words::{Conv2dWeightsI16, PackedConv2dI16};
+pub use words::{Conv2dWeightsI16, PackedConv2dI16, PackedConvTranspose2dI16};

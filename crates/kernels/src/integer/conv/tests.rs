@@ -238,39 +238,51 @@ const TRANSPOSED: &[Case] = &[
     ([1, 30, 30, 8, 16, 1], [2, 2], [2, 2], [1, 1], [0; 4]),
 ];
 
+/// The sizes of a case.
+fn transposed(&([batch, in_h, in_w, in_c, out_c, groups], kernel, stride, dilation, [top, left, below, beside]): &Case) -> Conv2dDims {
+    let out = |axis: usize, size: usize, pad: usize, extra: usize| {
+        (size - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 + extra - 2 * pad
+    };
+    let (out_h, out_w) = (out(0, in_h, top, below), out(1, in_w, left, beside));
+    Conv2dDims { batch, in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, dilation, pad_top: top, pad_left: left, groups }
+}
+
+/// What a transposed convolution adds up, of inputs without their zero point.
+fn transposed_sums(dims: &Conv2dDims, input: impl Fn(usize) -> i64, values: &[i8], bias: impl Fn(usize) -> i64) -> Vec<i64> {
+    let &Conv2dDims { in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, dilation, pad_top, pad_left, groups, .. } = dims;
+    let (in_group, out_group) = (in_c / groups, out_c / groups);
+    let one = |at: usize| {
+        let (oc, x, y, b) = (at % out_c, at / out_c % out_w, at / out_c / out_w % out_h, at / out_c / out_w / out_h);
+        let mut sum = bias(oc);
+        for tap in 0..kernel[0] * kernel[1] {
+            let (kh, kw) = (tap / kernel[1] * dilation[0], tap % kernel[1] * dilation[1]);
+            let (Some(ih), Some(iw)) = ((y + pad_top).checked_sub(kh), (x + pad_left).checked_sub(kw)) else { continue };
+            let hit = ih.is_multiple_of(stride[0]) && iw.is_multiple_of(stride[1]);
+            let (ih, iw) = (ih / stride[0], iw / stride[1]);
+            if !hit || ih >= in_h || iw >= in_w {
+                continue;
+            }
+            for c in 0..in_group {
+                let ic = oc / out_group * in_group + c;
+                let weight = values[(ic * out_group + oc % out_group) * kernel[0] * kernel[1] + tap];
+                sum += input(((b * in_h + ih) * in_w + iw) * in_c + ic) * i64::from(weight);
+            }
+        }
+        sum
+    };
+    (0..dims.output_len().unwrap()).map(one).collect()
+}
+
 #[test]
 fn transposed_equals_the_oracle_bit_for_bit() {
-    for &([batch, in_h, in_w, in_c, out_c, groups], kernel, stride, dilation, [top, left, below, beside]) in TRANSPOSED {
-        let out = |axis: usize, size: usize, pad: usize, extra: usize| {
-            (size - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1 + extra - 2 * pad
-        };
-        let (out_h, out_w) = (out(0, in_h, top, below), out(1, in_w, left, beside));
-        let dims =
-            Conv2dDims { batch, in_h, in_w, in_c, out_h, out_w, out_c, kernel, stride, dilation, pad_top: top, pad_left: left, groups };
-        let (in_group, out_group) = (in_c / groups, out_c / groups);
+    for case in TRANSPOSED {
+        let dims = transposed(case);
+        let Conv2dDims { in_c, out_c, kernel, stride, dilation, pad_top: top, pad_left: left, groups, .. } = dims;
         let input = bytes(1, dims.input_len().unwrap());
-        let values: Vec<i8> = bytes(2, in_c * out_group * kernel[0] * kernel[1]).iter().map(|&b| b as i8).collect();
+        let values: Vec<i8> = bytes(2, in_c * (out_c / groups) * kernel[0] * kernel[1]).iter().map(|&b| b as i8).collect();
         let bias: Vec<i32> = bytes(3, out_c).iter().map(|&b| i32::from(b) * 100).collect();
-        let mut expect = Vec::new();
-        for at in 0..dims.output_len().unwrap() {
-            let (oc, x, y, b) = (at % out_c, at / out_c % out_w, at / out_c / out_w % out_h, at / out_c / out_w / out_h);
-            let mut sum = bias[oc];
-            for tap in 0..kernel[0] * kernel[1] {
-                let (kh, kw) = (tap / kernel[1] * dilation[0], tap % kernel[1] * dilation[1]);
-                let (Some(ih), Some(iw)) = ((y + top).checked_sub(kh), (x + left).checked_sub(kw)) else { continue };
-                let hit = ih.is_multiple_of(stride[0]) && iw.is_multiple_of(stride[1]);
-                let (ih, iw) = (ih / stride[0], iw / stride[1]);
-                if !hit || ih >= in_h || iw >= in_w {
-                    continue;
-                }
-                for c in 0..in_group {
-                    let ic = oc / out_group * in_group + c;
-                    let weight = values[(ic * out_group + oc % out_group) * kernel[0] * kernel[1] + tap];
-                    sum += (i32::from(input[((b * in_h + ih) * in_w + iw) * in_c + ic]) - 77) * i32::from(weight);
-                }
-            }
-            expect.push(sum);
-        }
+        let expect = transposed_sums(&dims, |at| i64::from(input[at]) - 77, &values, |oc| bias[oc].into());
+        let expect: Vec<i32> = expect.into_iter().map(|sum| sum as i32).collect();
         let quantized: Vec<u8> = expect.iter().map(|&sum| ((sum as f32 * 3e-4).round_ties_even() + 9.0).clamp(0.0, 255.0) as u8).collect();
         let pads = [top, left];
         let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups, stride, dilation, pads, values: &values, bias: Some(&bias) };
@@ -294,6 +306,58 @@ fn transposed_equals_the_oracle_bit_for_bit() {
         let quantized = QuantizedU8 { values: &input, zero_point: 77 };
         let packed = PackedConvTranspose2dU8::new(Isa::best(), &weights).unwrap();
         assert!(packed.run(&other, quantized, Sink::I32(&mut vec![0; expect.len()])).is_err());
+    }
+}
+
+#[test]
+fn transposed_words_equal_the_oracle_bit_for_bit() {
+    // Windows beyond what is laid out, and sums beyond 32 bits.
+    let deep: &[Case] = &[([1, 2, 2, 9000, 2, 1], [4, 4], [2, 2], [1, 1], [1, 1, 0, 0])];
+    for case in TRANSPOSED.iter().chain(deep) {
+        let dims = transposed(case);
+        let Conv2dDims { in_c, out_c, kernel, stride, dilation, pad_top, pad_left, groups, .. } = dims;
+        let values: Vec<i8> = bytes(2, in_c * (out_c / groups) * kernel[0] * kernel[1]).iter().map(|&b| b as i8).collect();
+        let bias: Vec<i64> = bytes(3, out_c).iter().map(|&b| i64::from(b) << 25).collect();
+        let weights = ConvTranspose2dWeightsI8 {
+            out_c,
+            in_c,
+            kernel,
+            groups,
+            stride,
+            dilation,
+            pads: [pad_top, pad_left],
+            values: &values,
+            bias: Some(&bias[..]),
+        };
+        let multipliers: Vec<f32> = (0..out_c).map(|c| (1.0 + c as f32) * 1e-6).collect();
+        let factors = ChannelFactors::new(&multipliers).unwrap();
+        let requantize = RequantizeI16 { multipliers: &factors, zero_point: -5, min: -30_000, max: 31_000 };
+        let dequantize = DequantizeI16 { scales: &factors, clamp: Clamp { min: -7.5, max: f32::INFINITY } };
+        for (input, zero_point) in
+            [(crate::testing::words(1, dims.input_len().unwrap()), 1000), (vec![i16::MIN; dims.input_len().unwrap()], i16::MAX)]
+        {
+            let sums = transposed_sums(&dims, |at| i64::from(input[at]) - i64::from(zero_point), &values, |oc| bias[oc]);
+            let real = |(at, sum): (usize, &i64)| *sum as f64 * f64::from(multipliers[at % out_c]);
+            let floats: Vec<f32> = sums.iter().enumerate().map(|sum| real(sum).max(-7.5) as f32).collect();
+            let integer = |sum| (real(sum).round_ties_even() - 5.0).clamp(-30_000.0, 31_000.0) as i16;
+            let integers: Vec<i16> = sums.iter().enumerate().map(integer).collect();
+            let quantized = QuantizedI16 { values: &input, zero_point };
+            at_thread_counts(|threads| {
+                for &isa in Isa::supported() {
+                    let packed = PackedConvTranspose2dI16::new(isa, &weights).unwrap();
+                    let (mut found, mut found_floats) = (vec![0x55; sums.len()], vec![0.0; sums.len()]);
+                    packed.run(&dims, quantized, SinkI16::I16(&requantize, &mut found)).unwrap();
+                    packed.run(&dims, quantized, SinkI16::F32(&dequantize, &mut found_floats)).unwrap();
+                    assert_eq!(found, integers, "{} with {threads} threads, {case:?}", isa.name());
+                    assert_eq!(found_floats, floats, "{} with {threads} threads, {case:?}", isa.name());
+                }
+            });
+            let packed = PackedConvTranspose2dI16::new(Isa::best(), &weights).unwrap();
+            let other = Conv2dDims { pad_top: pad_top + 1, ..dims };
+            assert!(packed.run(&other, quantized, SinkI16::I16(&requantize, &mut vec![0; sums.len()])).is_err());
+        }
+        let vast = vec![1 << 53; out_c];
+        assert!(PackedConvTranspose2dI16::new(Isa::best(), &ConvTranspose2dWeightsI8 { bias: Some(&vast), ..weights }).is_err());
     }
 }
 

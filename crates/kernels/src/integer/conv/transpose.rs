@@ -13,7 +13,7 @@ use crate::{Conv2dDims, Isa};
 
 /// Weights as ONNX writes them, before packing, and what decides which of them meet.
 #[derive(Clone, Copy, Debug)]
-pub struct ConvTranspose2dWeightsI8<'a> {
+pub struct ConvTranspose2dWeightsI8<'a, B = i32> {
     /// Output channels, of all groups.
     pub out_c: usize,
     /// Input channels, of all groups.
@@ -31,7 +31,77 @@ pub struct ConvTranspose2dWeightsI8<'a> {
     /// `[in_c, out_c / groups, kernel height, kernel width]`; all of -128..=127 may occur.
     pub values: &'a [i8],
     /// `[out_c]`, in steps of input scale times weight scale; zeros if absent.
-    pub bias: Option<&'a [i32]>,
+    pub bias: Option<&'a [B]>,
+}
+
+/// The weights that connect the outputs at one phase of the stride.
+pub(super) struct Phase<'a> {
+    window: Window,
+    values: &'a [i8],
+    /// Channels of a group.
+    pub(super) in_group: usize,
+    pub(super) out_group: usize,
+    kernel: [usize; 2],
+}
+
+impl Phase<'_> {
+    /// Rows and columns of taps.
+    pub(super) fn taps(&self) -> [usize; 2] {
+        [self.window.vertical.count, self.window.horizontal.count]
+    }
+
+    /// That of an output channel, counted over all groups, and an input channel of its group.
+    pub(super) fn weight(&self, oc: usize, ic: usize, tap: usize) -> i8 {
+        let Self { window: Window { vertical, horizontal, width, .. }, in_group, out_group, kernel, .. } = self;
+        let tap = vertical.kernel(tap / horizontal.count) * width + horizontal.kernel(tap % horizontal.count);
+        self.values[((oc / out_group * in_group + ic) * out_group + oc % out_group) * kernel[0] * kernel[1] + tap]
+    }
+}
+
+impl<'a, B> ConvTranspose2dWeightsI8<'a, B> {
+    /// Their sizes, of which all but those that they decide are zero.
+    ///
+    /// # Errors
+    /// If lengths disagree, channels do not divide into groups, or a stride is zero or absurd.
+    pub(super) fn dims(&self) -> Result<Conv2dDims> {
+        let Self { out_c, in_c, kernel, groups, stride, dilation, pads: [pad_top, pad_left], values, ref bias } = *self;
+        if [groups, in_c, out_c].contains(&0) || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
+            return Err(Error::dims(format!(
+                "transposed convolution: {in_c} input and {out_c} output channels do not divide into {groups} groups"
+            )));
+        }
+        let len = elements("transposed convolution weights", &[in_c, out_c / groups, kernel[0], kernel[1]])?;
+        expect_len("transposed convolution weights", values.len(), len)?;
+        if let Some(bias) = bias {
+            expect_len("transposed convolution bias", bias.len(), out_c)?;
+        }
+        let dims =
+            Conv2dDims { batch: 0, in_h: 0, in_w: 0, in_c, out_h: 0, out_w: 0, out_c, kernel, stride, dilation, pad_top, pad_left, groups };
+        dims.check()?;
+        if stride[0].checked_mul(stride[1]).is_none_or(|phases| phases > MOST_PHASES) {
+            return Err(Error::dims(format!("transposed convolution: a stride of {stride:?} has more than {MOST_PHASES} phases")));
+        }
+        Ok(dims)
+    }
+
+    /// By `[row][column]` of the stride, for these sizes of its own.
+    pub(super) fn phases(&self, dims: &Conv2dDims) -> impl Iterator<Item = Phase<'a>> {
+        let Self { out_c, in_c, kernel, groups, stride, values, .. } = *self;
+        let (in_group, out_group, dims) = (in_c / groups, out_c / groups, *dims);
+        (0..stride[0] * stride[1]).map(move |at| {
+            let window = Window::of_phase(&dims, [at / stride[1], at % stride[1]]);
+            Phase { window, values, in_group, out_group, kernel }
+        })
+    }
+}
+
+/// Fails unless sizes are those that weights were packed for.
+pub(super) fn expect_packed(packed: &Conv2dDims, dims: &Conv2dDims) -> Result<()> {
+    dims.check()?;
+    if *packed == (Conv2dDims { batch: 0, in_h: 0, in_w: 0, out_h: 0, out_w: 0, ..*dims }) {
+        return Ok(());
+    }
+    Err(Error::dims(format!("transposed convolution: {dims:?} contradict the packed weights")))
 }
 
 /// A transposed convolution's weights in the order its kernel reads them.
@@ -56,33 +126,12 @@ impl PackedConvTranspose2dU8 {
     /// # Errors
     /// If lengths disagree, channels do not divide into groups, or a stride is zero or absurd.
     pub fn new(isa: Isa, weights: &ConvTranspose2dWeightsI8) -> Result<Self> {
-        let ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups, stride, dilation, pads, values, bias } = *weights;
-        if [groups, in_c, out_c].contains(&0) || !in_c.is_multiple_of(groups) || !out_c.is_multiple_of(groups) {
-            return Err(Error::dims(format!(
-                "transposed convolution: {in_c} input and {out_c} output channels do not divide into {groups} groups"
-            )));
-        }
-        let (in_group, out_group) = (in_c / groups, out_c / groups);
-        let len = elements("transposed convolution weights", &[in_c, out_group, kernel[0], kernel[1]])?;
-        expect_len("transposed convolution weights", values.len(), len)?;
-        if let Some(bias) = bias {
-            expect_len("transposed convolution bias", bias.len(), out_c)?;
-        }
-        let [pad_top, pad_left] = pads;
-        let dims =
-            Conv2dDims { batch: 0, in_h: 0, in_w: 0, in_c, out_h: 0, out_w: 0, out_c, kernel, stride, dilation, pad_top, pad_left, groups };
-        dims.check()?;
-        if stride[0].checked_mul(stride[1]).is_none_or(|phases| phases > MOST_PHASES) {
-            return Err(Error::dims(format!("transposed convolution: a stride of {stride:?} has more than {MOST_PHASES} phases")));
-        }
-        let phase = |at: usize| {
-            let Window { vertical, horizontal, width, .. } = Window::of_phase(&dims, [at / stride[1], at % stride[1]]);
-            Dense::pack(isa, groups, [in_group, out_group], [vertical.count, horizontal.count], bias, |oc, ic, tap| {
-                let tap = vertical.kernel(tap / horizontal.count) * width + horizontal.kernel(tap % horizontal.count);
-                values[((oc / out_group * in_group + ic) * out_group + oc % out_group) * kernel[0] * kernel[1] + tap]
-            })
+        let dims = weights.dims()?;
+        let pack = |phase: Phase| {
+            let channels = [phase.in_group, phase.out_group];
+            Dense::pack(isa, dims.groups, channels, phase.taps(), weights.bias, |oc, ic, tap| phase.weight(oc, ic, tap))
         };
-        Ok(Self { dims, isa, phases: (0..stride[0] * stride[1]).map(phase).collect::<Result<_>>()? })
+        Ok(Self { dims, isa, phases: weights.phases(&dims).map(pack).collect::<Result<_>>()? })
     }
 
     /// `sink = transposed convolution(input - zero point) + bias` over `[batch, height, width, channels]`.
@@ -93,10 +142,7 @@ impl PackedConvTranspose2dU8 {
     /// # Errors
     /// If `dims` contradict the packed weights, a slice's length contradicts `dims`, or the sink's numbers are out of range.
     pub fn run(&self, dims: &Conv2dDims, input: QuantizedU8, sink: Sink) -> Result<()> {
-        dims.check()?;
-        if self.dims != (Conv2dDims { batch: 0, in_h: 0, in_w: 0, out_h: 0, out_w: 0, ..*dims }) {
-            return Err(Error::dims(format!("transposed convolution: {dims:?} contradict the packed weights")));
-        }
+        expect_packed(&self.dims, dims)?;
         expect_len("transposed convolution input", input.values.len(), dims.input_len()?)?;
         sink.check("transposed convolution output", dims.out_c, dims.output_len()?)?;
         sink.run(Run { phases: &self.phases, isa: self.isa, dims, input });

@@ -6,8 +6,10 @@
 
 mod sink;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use sink::INTEGER_BITS;
 pub use sink::{DequantizeI16, QuantizedI16, RequantizeI16, SinkI16};
-pub(super) use sink::{Finish, INTEGER_BITS, LANES, Numbers, Rounding};
+pub(super) use sink::{Finish, LANES, Numbers, Rounding};
 
 use super::QuantizedBinary;
 use super::elementwise::check_scale;

@@ -103,9 +103,6 @@ impl<'g> Finder<'g> {
         let Some(kernel) = weight.tensor.shape().get(2..).filter(|_| op.output_shape.is_none()) else { return Ok(None) };
         let Ok(geometry) = op.geometry(kernel, kernel) else { return Ok(None) };
         let (output, absorbed) = self.output();
-        if x.scaled.width == Width::Word || output.width() == Some(Width::Word) {
-            return Ok(None);
-        }
         let weights = pack_transposed(self.isa, &weight, op, &geometry.begin, &bias, x.scaled, &output)?;
         Ok(weights.map(|weights| IntegerNode { inputs: vec![x], output, work: Work::ConvTranspose(weights), absorbed }))
     }

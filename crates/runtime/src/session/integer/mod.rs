@@ -24,7 +24,10 @@ mod words;
 use std::sync::Arc;
 
 use fewbit_ir::{Graph, NodeId, Op, Use, ValueId};
-use fewbit_kernels::{ChannelFactors, Clamp, ExpTable, Isa, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dU8, QuantizedBinary};
+use fewbit_kernels::{
+    ChannelFactors, Clamp, ExpTable, Isa, PackedConv2dI16, PackedConv2dU8, PackedConvTranspose2dI16, PackedConvTranspose2dU8,
+    QuantizedBinary,
+};
 
 use rayon::prelude::*;
 
@@ -93,7 +96,7 @@ pub(super) enum Work {
         pads: [usize; 2],
     },
     /// A transposed convolution.
-    ConvTranspose(Weights<Arc<PackedConvTranspose2dU8>>),
+    ConvTranspose(Weights<PackedConvTranspose>),
     /// Rows by a constant matrix of `k` rows, as a convolution of one pixel.
     Product {
         weights: Weights,
@@ -132,11 +135,26 @@ pub(super) struct Weights<P = PackedConv> {
     pub(super) factors: Arc<ChannelFactors<'static>>,
 }
 
-/// The weights of a convolution, by the width of what they are multiplied by.
-#[derive(Clone, Debug)]
-pub(super) enum PackedConv {
-    Bytes(Arc<PackedConv2dU8>),
-    Words(Arc<PackedConv2dI16>),
+/// Packed weights, by the width of what they are multiplied by.
+#[derive(Debug)]
+pub(super) enum Packed<B, W> {
+    Bytes(Arc<B>),
+    Words(Arc<W>),
+}
+
+/// Those of a convolution.
+pub(super) type PackedConv = Packed<PackedConv2dU8, PackedConv2dI16>;
+
+/// Those of a transposed convolution.
+pub(super) type PackedConvTranspose = Packed<PackedConvTranspose2dU8, PackedConvTranspose2dI16>;
+
+impl<B, W> Clone for Packed<B, W> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Bytes(packed) => Self::Bytes(Arc::clone(packed)),
+            Self::Words(packed) => Self::Words(Arc::clone(packed)),
+        }
+    }
 }
 
 impl IntegerNode {

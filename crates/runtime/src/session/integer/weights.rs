@@ -8,12 +8,12 @@ use fewbit_ir::op::{Conv, ConvTranspose, DequantizeLinear};
 use fewbit_ir::{Graph, Op, ValueId};
 use fewbit_kernels::{
     ChannelFactors, Conv2dWeightsI8, Conv2dWeightsI16, ConvTranspose2dWeightsI8, ErrorKind, Isa, PackedConv2dI16, PackedConv2dU8,
-    PackedConvTranspose2dU8, permute,
+    PackedConvTranspose2dI16, PackedConvTranspose2dU8, permute,
 };
 use fewbit_tensor::{DType, Rounding, Tensor};
 
 use super::super::kernel::kernel_error;
-use super::{Output, PackedConv, Scaled, Weights, Width};
+use super::{Output, Packed, PackedConvTranspose, Scaled, Weights, Width};
 use crate::Result;
 
 /// Constant integers with the scales that they are read with.
@@ -109,11 +109,7 @@ impl Form {
     fn pack_words(&self, isa: Isa, weight: &Constant<'_>, bias: Option<&[i64]>) -> Result<Option<PackedConv2dI16>> {
         let Some(values) = self.values(weight)? else { return Ok(None) };
         let &Self { out_c, in_c, kernel, groups, .. } = self;
-        match PackedConv2dI16::new(isa, &Conv2dWeightsI16 { out_c, in_c, kernel, groups, values: &values, bias }) {
-            // Sums that are not exact.
-            Err(e) if e.kind() == ErrorKind::Value => Ok(None),
-            packed => packed.map(Some).map_err(|e| kernel_error(&e)),
-        }
+        exact(PackedConv2dI16::new(isa, &Conv2dWeightsI16 { out_c, in_c, kernel, groups, values: &values, bias }))
     }
 
     /// `[out, in / groups, kernel height, kernel width]`, if the scales are those of output channels.
@@ -142,12 +138,20 @@ pub(super) fn pack(
 ) -> Result<Option<Weights>> {
     let Some(Around { bias, factors }) = around_sums(weight, form.out_c, bias, input, output) else { return Ok(None) };
     let packed = if input.width == Width::Word || output.width() == Some(Width::Word) {
-        form.pack_words(isa, weight, bias.as_deref())?.map(|packed| PackedConv::Words(Arc::new(packed)))
+        form.pack_words(isa, weight, bias.as_deref())?.map(|packed| Packed::Words(Arc::new(packed)))
     } else {
         let Some(bias) = narrowed(bias) else { return Ok(None) };
-        form.pack(isa, weight, bias.as_deref())?.map(|packed| PackedConv::Bytes(Arc::new(packed)))
+        form.pack(isa, weight, bias.as_deref())?.map(|packed| Packed::Bytes(Arc::new(packed)))
     };
     Ok(packed.map(|packed| Weights { packed, factors }))
+}
+
+/// Packed weights for words, unless sums would not be exact.
+fn exact<P>(packed: fewbit_kernels::Result<P>) -> Result<Option<P>> {
+    match packed {
+        Err(e) if e.kind() == ErrorKind::Value => Ok(None),
+        packed => packed.map(Some).map_err(|e| kernel_error(&e)),
+    }
 }
 
 /// Packs weights of a transposed convolution of one or two axes, if a kernel takes them. `begin` is what each axis of the output
@@ -160,7 +164,7 @@ pub(super) fn pack_transposed(
     bias: &Bias<'_>,
     input: Scaled,
     output: &Output,
-) -> Result<Option<Weights<Arc<PackedConvTranspose2dU8>>>> {
+) -> Result<Option<Weights<PackedConvTranspose>>> {
     let pair = |of: &[usize], absent: usize| match *of {
         [w] => Some([absent, w]),
         [h, w] => Some([h, w]),
@@ -175,11 +179,18 @@ pub(super) fn pack_transposed(
     let by_channel = weight.axis.is_none_or(|axis| axis == 1 && op.groups == 1);
     let (Some(values), true, Some(out_c)) = (weight.centred(), by_channel, out_group.checked_mul(op.groups)) else { return Ok(None) };
     let Some(Around { bias, factors }) = around_sums(weight, out_c, bias, input, output) else { return Ok(None) };
-    let Some(bias) = narrowed(bias) else { return Ok(None) };
-    let bias = bias.as_deref();
-    let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups: op.groups, stride, dilation, pads, values: &values, bias };
-    let packed = PackedConvTranspose2dU8::new(isa, &weights).map_err(|e| kernel_error(&e))?;
-    Ok(Some(Weights { packed: Arc::new(packed), factors }))
+    let groups = op.groups;
+    let packed = if input.width == Width::Word || output.width() == Some(Width::Word) {
+        let bias = bias.as_deref();
+        let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups, stride, dilation, pads, values: &values, bias };
+        exact(PackedConvTranspose2dI16::new(isa, &weights))?.map(|packed| Packed::Words(Arc::new(packed)))
+    } else {
+        let Some(bias) = narrowed(bias) else { return Ok(None) };
+        let bias = bias.as_deref();
+        let weights = ConvTranspose2dWeightsI8 { out_c, in_c, kernel, groups, stride, dilation, pads, values: &values, bias };
+        Some(Packed::Bytes(Arc::new(PackedConvTranspose2dU8::new(isa, &weights).map_err(|e| kernel_error(&e))?)))
+    };
+    Ok(packed.map(|packed| Weights { packed, factors }))
 }
 
 /// What happens to sums, per output channel.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use fewbit_kernels as kernels;
 use fewbit_kernels::{
-    Conv2dDims, DequantizeI16, Isa, Operand, OperandI16, PackedConv2dI16, QuantizedBinary, QuantizedI16, RequantizeI16, SinkI16,
+    Conv2dDims, DequantizeI16, Isa, Operand, OperandI16, PackedConv2dI16, PackedConvTranspose2dI16, QuantizedBinary, QuantizedI16,
+    RequantizeI16, SinkI16,
 };
 
 use super::super::broadcast::Broadcast;
@@ -21,6 +22,8 @@ use crate::{Error, Result};
 pub(in super::super) enum WordKernel {
     /// `[x]`, convolution over channels last.
     Conv { weights: Arc<PackedConv2dI16>, dims: Conv2dDims, zero_point: i16, sums: Sums },
+    /// `[x]`, transposed convolution over channels last.
+    ConvTranspose { weights: Arc<PackedConvTranspose2dI16>, dims: Conv2dDims, zero_point: i16, sums: Sums },
     /// `[a, b]`
     Binary { op: QuantizedBinary, broadcast: Broadcast, sides: [Scaled; 2], to: Scaled },
     /// `[x]`, by a table that begins with the function of an integer.
@@ -47,6 +50,7 @@ impl WordKernel {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Conv { weights, .. } => weights.kernel_name(),
+            Self::ConvTranspose { .. } => "conv_transpose2d_i16",
             Self::Binary { .. } => "binary_i16",
             Self::Table { .. } => "table_i16",
             Self::MaxPool(_) => "max_pool2d_i16",
@@ -62,7 +66,7 @@ impl WordKernel {
 
     pub(super) fn macs(&self) -> usize {
         match self {
-            Self::Conv { dims, .. } => dims.macs(),
+            Self::Conv { dims, .. } | Self::ConvTranspose { dims, .. } => dims.macs(),
             _ => 0,
         }
     }
@@ -71,6 +75,10 @@ impl WordKernel {
         let quantized = |input: Scaled| Ok::<_, Error>(QuantizedI16 { values: inputs.words(0)?, zero_point: input.zero_point });
         Ok(match self {
             Self::Conv { weights, dims, zero_point, sums } => {
+                let input = QuantizedI16 { values: inputs.words(0)?, zero_point: *zero_point };
+                sums.run_words(output, |sink| weights.run(dims, input, sink))
+            }
+            Self::ConvTranspose { weights, dims, zero_point, sums } => {
                 let input = QuantizedI16 { values: inputs.words(0)?, zero_point: *zero_point };
                 sums.run_words(output, |sink| weights.run(dims, input, sink))
             }

@@ -11,7 +11,7 @@ use fewbit_tensor::{DType, Tensor};
 use super::super::broadcast::Broadcast;
 use super::super::builder::Builder;
 use super::super::integer::{
-    BlockProduct, Blocks, Dynamic, IntegerKernel, IntegerNode, Kind, Output, PackedConv, Scaled, Sums, Weights, Width, WordKernel, Work,
+    BlockProduct, Blocks, Dynamic, IntegerKernel, IntegerNode, Kind, Output, Packed, Scaled, Sums, Weights, Width, WordKernel, Work,
 };
 use super::super::kernel::{Kernel, kernel_error};
 use super::super::plan::SlotId;
@@ -34,11 +34,9 @@ pub(super) fn integer(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &In
             return emit_conv(b, id, integer, weights, dims, inputs[0]);
         }
         Work::ConvTranspose(weights) => {
-            let Op::ConvTranspose(op) = &node.op else { return Err(unplanned()) };
-            let problem = convolution::Problem::new(b, node, op.layout).ok_or_else(unplanned)?;
-            let dims = problem.dims(&op.window, op.groups, &op.geometry(&problem.spatial, &problem.kernel)?);
-            let sums = sums(&weights.factors, integer);
-            IntegerKernel::ConvTranspose { weights: Arc::clone(&weights.packed), dims, zero_point: scaled(0)?.zero_byte(), sums }
+            let Packed::Bytes(packed) = &weights.packed else { return Err(unplanned()) };
+            let (dims, sums) = (transposed_dims(b, node)?, sums(&weights.factors, integer));
+            IntegerKernel::ConvTranspose { weights: Arc::clone(packed), dims, zero_point: scaled(0)?.zero_byte(), sums }
         }
         Work::Product { weights, k } => {
             let dims = product_dims(b, node, integer, *k)?;
@@ -129,6 +127,11 @@ fn wide(b: &mut Builder<'_>, id: NodeId, node: &Node, integer: &IntegerNode, inp
             let dims = product_dims(b, node, integer, *k)?;
             return emit_conv(b, id, integer, weights, dims, inputs[0]);
         }
+        Work::ConvTranspose(weights) => {
+            let Packed::Words(packed) = &weights.packed else { return Err(unplanned()) };
+            let (dims, sums) = (transposed_dims(b, node)?, sums(&weights.factors, integer));
+            WordKernel::ConvTranspose { weights: Arc::clone(packed), dims, zero_point: scaled(0)?.zero_point, sums }
+        }
         Work::Binary(op) => WordKernel::Binary { op: *op, broadcast: broadcast(b, node)?, sides: [scaled(0)?, scaled(1)?], to: to()? },
         Work::WordTable(table) => WordKernel::Table { first: scaled(0)?.limits[0], table: Arc::clone(table) },
         Work::MaxPool | Work::AveragePool => {
@@ -162,15 +165,22 @@ fn emit_conv(b: &mut Builder<'_>, id: NodeId, integer: &IntegerNode, weights: &W
     let input = integer.inputs.first().ok_or_else(unplanned)?.scaled;
     let sums = sums(&weights.factors, integer);
     match &weights.packed {
-        PackedConv::Bytes(packed) => {
+        Packed::Bytes(packed) => {
             let kernel = IntegerKernel::Conv { weights: Arc::clone(packed), dims, zero_point: input.zero_byte(), sums };
             emit(b, id, integer, kernel, vec![x])
         }
-        PackedConv::Words(packed) => {
+        Packed::Words(packed) => {
             let kernel = WordKernel::Conv { weights: Arc::clone(packed), dims, zero_point: input.zero_point, sums };
             emit_words(b, id, integer, kernel, vec![x])
         }
     }
+}
+
+/// The sizes of a transposed convolution.
+fn transposed_dims(b: &Builder<'_>, node: &Node) -> Result<Conv2dDims> {
+    let Op::ConvTranspose(op) = &node.op else { return Err(unplanned()) };
+    let problem = convolution::Problem::new(b, node, op.layout).ok_or_else(unplanned)?;
+    Ok(problem.dims(&op.window, op.groups, &op.geometry(&problem.spatial, &problem.kernel)?))
 }
 
 /// The sizes of a convolution over `x`, which lies behind a padding that is done here: it is smaller than what the node sees.

@@ -180,7 +180,7 @@ const CASES: &[Case] = &[
             q.g.apply("z", op(Padding::SameLower, 2).into(), &[y, w])
         },
         kernels: "quantize conv conv",
-        words: Some("fake conv fake conv"),
+        words: None,
     },
     Case {
         name: "padding in front of a convolution",

@@ -28,7 +28,7 @@ const BLOCK: usize = 16 * 1024;
 const LONGEST: usize = 32 * 1024;
 
 /// Multiply-adds that take the time of one operation.
-const PER_OPERATION: usize = 2;
+pub(super) const PER_OPERATION: usize = 2;
 
 /// The weights in pairs.
 #[derive(Clone, Debug)]
@@ -77,25 +77,35 @@ impl Dense {
         let operations = dims.macs() / PER_OPERATION;
         let threads = threads_for(operations);
         let window = Window::of_convolution(dims);
-        let work = Work {
-            dense: self,
-            window: &window,
-            tier: Tier::of(isa),
-            input,
-            starts,
-            finish,
-            #[cfg(target_arch = "x86_64")]
-            range: Sizes::of(&starts, finish.factors().are_near()),
-        };
+        let work = Work::new(self, isa, &window, input, starts, finish);
         if pixels == 1 && self.groups == 1 {
             // A single row: threads share the channels.
             let channels = dims.out_c.div_ceil(threads).next_multiple_of(LANES * BLOCKS);
-            for_each_chunk(output, channels, operations, |i, output| work.run(isa, 0, i * channels..i * channels + output.len(), output));
+            for_each_chunk(output, channels, operations, |i, output| {
+                let channels = i * channels..i * channels + output.len();
+                work.run(isa, Piece { first: 0, pixels: 1, channels, output, step: 0 });
+            });
             return;
         }
         let pixels = share_of(pixels, threads);
-        for_each_chunk(output, pixels * dims.out_c, operations, |i, output| work.run(isa, i * pixels, 0..self.out_group, output));
+        for_each_chunk(output, pixels * dims.out_c, operations, |i, output| {
+            let (first, pixels, channels) = (i * pixels, output.len() / dims.out_c, 0..self.out_group);
+            work.run(isa, Piece { first, pixels, channels, output, step: dims.out_c });
+        });
     }
+}
+
+/// Some pixels, whose outputs lie at equal distances.
+pub(super) struct Piece<'a, T> {
+    /// The first one of the window's outputs, and their number.
+    pub(super) first: usize,
+    pub(super) pixels: usize,
+    /// All channels of a group or, if there is a single one, some.
+    pub(super) channels: Range<usize>,
+    /// Begins with the first pixel's.
+    pub(super) output: &'a mut [T],
+    /// From one pixel to the next.
+    pub(super) step: usize,
 }
 
 /// Runs of pairs, as long as 32 bits suffice for the sums of every channel.
@@ -120,7 +130,7 @@ fn segments(weights: &[Pair], pairs: usize) -> Vec<Range<usize>> {
 }
 
 /// What all pieces of the work share.
-struct Work<'a, F> {
+pub(super) struct Work<'a, F> {
     dense: &'a Dense,
     window: &'a Window,
     tier: Tier,
@@ -132,17 +142,30 @@ struct Work<'a, F> {
     range: Option<Sizes>,
 }
 
-impl<F: Finish> Work<'_, F> {
-    /// Some pixels from `first` on, with all channels or, of a single pixel and group, the `channels`; with as much stack as it needs.
-    fn run(&self, isa: Isa, first: usize, channels: Range<usize>, output: &mut [F::Output]) {
+impl<'a, F: Finish> Work<'a, F> {
+    pub(super) fn new(dense: &'a Dense, isa: Isa, window: &'a Window, input: QuantizedI16<'a>, starts: Starting<'a>, finish: F) -> Self {
+        Self {
+            dense,
+            window,
+            tier: Tier::of(isa),
+            input,
+            starts,
+            finish,
+            #[cfg(target_arch = "x86_64")]
+            range: Sizes::of(&starts, finish.factors().are_near()),
+        }
+    }
+
+    /// Computes a piece, with as much stack as it needs.
+    pub(super) fn run(&self, isa: Isa, piece: Piece<F::Output>) {
         let row = 2 * self.dense.pairs;
-        if self.gather(0).in_place(first).is_some() || row == 0 {
-            return self.rows::<0>(isa, HEIGHT, first, channels, output);
+        if self.gather(0).in_place(piece.first).is_some() || row == 0 {
+            return self.rows::<0>(isa, HEIGHT, piece);
         }
         match (BLOCK / row / ROWS * ROWS).clamp(ROWS, HEIGHT) {
-            height if height * row <= BLOCK => self.rows::<BLOCK>(isa, height, first, channels, output),
-            _ if row <= LONGEST => self.rows::<LONGEST>(isa, LONGEST / row, first, channels, output),
-            _ => self.deep(first, channels, output),
+            height if height * row <= BLOCK => self.rows::<BLOCK>(isa, height, piece),
+            _ if row <= LONGEST => self.rows::<LONGEST>(isa, LONGEST / row, piece),
+            _ => self.deep(piece),
         }
     }
 
@@ -155,36 +178,35 @@ impl<F: Finish> Work<'_, F> {
 
     /// `height` rows at a time, laid out in so many elements.
     #[inline(never)]
-    fn rows<const ELEMENTS: usize>(&self, isa: Isa, height: usize, first: usize, channels: Range<usize>, output: &mut [F::Output]) {
+    fn rows<const ELEMENTS: usize>(&self, isa: Isa, height: usize, piece: Piece<F::Output>) {
+        let Piece { first, pixels, channels, output, step } = piece;
         let mut scratch = Scratch::<i16, ELEMENTS>::new();
-        let laid_out = scratch.take(height * 2 * self.dense.pairs);
+        let laid_out = scratch.take(height.min(pixels) * 2 * self.dense.pairs);
         isa.run(
             #[inline(always)]
             || {
-                let out_c = if channels.len() == output.len() { output.len() } else { self.dense.out_group * self.dense.groups };
-                let pixels = output.len() / out_c;
                 for group in 0..self.dense.groups {
                     let gather = self.gather(group);
                     for at in (0..pixels).step_by(height) {
                         let count = height.min(pixels - at);
-                        let (values, step) = match gather.in_place(first + at) {
+                        let (values, row) = match gather.in_place(first + at) {
                             Some(rows) => rows,
                             None => {
                                 gather.run(first + at, count, laid_out);
                                 (&*laid_out, gather.row)
                             }
                         };
-                        let output = &mut output[at * out_c + group * self.dense.out_group..];
-                        self.blocks(Rows { values, step, count }, group, channels.clone(), out_c, output);
+                        let output = &mut output[at * step + group * self.dense.out_group..];
+                        self.blocks(Rows { values, step: row, count }, group, channels.clone(), step, output);
                     }
                 }
             },
         );
     }
 
-    /// All blocks of some channels of a group, by any number of rows; `output` has the first of them, and `out_c` are between rows.
+    /// All blocks of some channels of a group, by any number of rows; `output` begins with the first of them, and rows are a `step` apart.
     #[inline(always)]
-    fn blocks(&self, rows: Rows, group: usize, channels: Range<usize>, out_c: usize, output: &mut [F::Output]) {
+    fn blocks(&self, rows: Rows, group: usize, channels: Range<usize>, step: usize, output: &mut [F::Output]) {
         let Dense { out_group, pairs, ref weights, ref segments, .. } = *self.dense;
         let blocks = out_group.div_ceil(LANES);
         let mut sums: Sums = [[[0; LANES]; BLOCKS]; ROWS];
@@ -209,10 +231,10 @@ impl<F: Finish> Work<'_, F> {
                 let steps = unsafe { Steps::new(&numbers, rounding, |register, lane| register * LANES + lane) };
                 let cut = [&pair[0][segment.clone()], &pair[1][segment.clone()]];
                 let mask = u32::MAX >> (u32::BITS as usize - widths[0] - widths[1]);
-                let finish = Requantized { steps, range, mask, out_c };
+                let finish = Requantized { steps, range, mask, step };
                 for row in (0..rows.count).step_by(ROWS) {
                     let tile = Rows { values: &rows.values[row * rows.step..], count: ROWS.min(rows.count - row), ..rows };
-                    let output = &mut F::words(output)[row * out_c + first - first_channel..];
+                    let output = &mut F::words(output)[row * step + first - first_channel..];
                     finish.run(tile, cut, count, output);
                 }
                 channel += count * LANES;
@@ -220,11 +242,11 @@ impl<F: Finish> Work<'_, F> {
             }
             for row in (0..rows.count).step_by(ROWS) {
                 let tile = Rows { values: &rows.values[row * rows.step..], count: ROWS.min(rows.count - row), ..rows };
-                let output = &mut output[row * out_c + first - first_channel..];
+                let output = &mut output[row * step + first - first_channel..];
                 if let [segment] = &segments[..] {
                     let cut = [&pair[0][segment.clone()], &pair[1][segment.clone()]];
                     self.tier.run(tile, cut, count, &mut sums);
-                    self.finish_tile(&sums, None, &numbers, widths, [tile.count, count, out_c], output);
+                    self.finish_tile(&sums, None, &numbers, widths, [tile.count, count, step], output);
                     continue;
                 }
                 let mut before = [[[0.0; LANES]; BLOCKS]; ROWS];
@@ -234,7 +256,7 @@ impl<F: Finish> Work<'_, F> {
                     let sums = sums.as_flattened().as_flattened();
                     before.as_flattened_mut().as_flattened_mut().iter_mut().zip(sums).for_each(|(sum, part)| *sum += f64::from(*part));
                 }
-                self.finish_tile(&sums, Some(&before), &numbers, widths, [tile.count, count, out_c], output);
+                self.finish_tile(&sums, Some(&before), &numbers, widths, [tile.count, count, step], output);
             }
             channel += count * LANES;
         }
@@ -248,12 +270,12 @@ impl<F: Finish> Work<'_, F> {
         whole: Option<&[[[f64; LANES]; BLOCKS]; ROWS]>,
         numbers: &[Numbers; BLOCKS],
         widths: [usize; BLOCKS],
-        [rows, blocks, out_c]: [usize; 3],
+        [rows, blocks, step]: [usize; 3],
         output: &mut [F::Output],
     ) {
         for row in 0..rows {
             for block in 0..blocks {
-                let output = &mut output[row * out_c + block * LANES..][..widths[block]];
+                let output = &mut output[row * step + block * LANES..][..widths[block]];
                 match whole {
                     None => {
                         let sums = &sums[row][block];
@@ -280,23 +302,22 @@ impl<F: Finish> Work<'_, F> {
 
     /// Windows that are too long to be laid out: one pair after another, and slowly.
     #[inline(never)]
-    fn deep(&self, first: usize, channels: Range<usize>, output: &mut [F::Output]) {
+    fn deep(&self, piece: Piece<F::Output>) {
         let Dense { out_group, groups, pairs, ref weights, .. } = *self.dense;
-        let out_c = if channels.len() == output.len() { output.len() } else { out_group * groups };
+        let Piece { first, pixels, channels, output, step } = piece;
         let blocks = out_group.div_ceil(LANES);
-        for (pixel, output) in output.chunks_exact_mut(out_c).enumerate() {
-            for (group, output) in output.chunks_mut(out_group).enumerate() {
-                let gather = self.gather(group);
-                for (block, output) in output.chunks_mut(LANES).enumerate() {
-                    let channel = channels.start + block * LANES;
-                    let mut sums = [0_i64; LANES];
-                    for (p, pair) in weights[(group * blocks + channel / LANES) * pairs..][..pairs].iter().enumerate() {
-                        let inputs = [2 * p, 2 * p + 1].map(|at| i64::from(gather.element(first + pixel, at)));
-                        sums.iter_mut().zip(pair).for_each(|(sum, w)| *sum += inputs[0] * i64::from(w[0]) + inputs[1] * i64::from(w[1]));
-                    }
-                    let numbers = self.starts.numbers(&self.finish, group * out_group + channel, output.len());
-                    self.finish.write(&numbers, |lane| sums[lane] as f64, output);
+        for (pixel, group) in (0..pixels).flat_map(|pixel| (0..groups).map(move |group| (pixel, group))) {
+            let gather = self.gather(group);
+            let output = &mut output[pixel * step + group * out_group..][..channels.len()];
+            for (block, output) in output.chunks_mut(LANES).enumerate() {
+                let channel = channels.start + block * LANES;
+                let mut sums = [0_i64; LANES];
+                for (p, pair) in weights[(group * blocks + channel / LANES) * pairs..][..pairs].iter().enumerate() {
+                    let inputs = [2 * p, 2 * p + 1].map(|at| i64::from(gather.element(first + pixel, at)));
+                    sums.iter_mut().zip(pair).for_each(|(sum, w)| *sum += inputs[0] * i64::from(w[0]) + inputs[1] * i64::from(w[1]));
                 }
+                let numbers = self.starts.numbers(&self.finish, group * out_group + channel, output.len());
+                self.finish.write(&numbers, |lane| sums[lane] as f64, output);
             }
         }
     }

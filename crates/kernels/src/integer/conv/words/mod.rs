@@ -1,4 +1,5 @@
-//! Convolution of 16-bit activations with `i8` weights: dense, grouped and depthwise; dense layers are its 1 × 1 case.
+//! Convolution of 16-bit activations with `i8` weights: dense, grouped, depthwise, transposed; dense layers are its
+//! 1 × 1 case.
 //!
 //! In: `i16` with channels last and weights packed once; out: a [`SinkI16`]. Products are added up in 32 bits as far as those suffice
 //! for any inputs, which the weights tell; what is added to those sums is `f64`, which holds it exactly.
@@ -8,6 +9,7 @@
 //! | `dense` | windows as rows, by blocks of weights |
 //! | `tile` | its inner loops |
 //! | `depthwise` | one channel at a time |
+//! | `transpose` | transposed convolutions, phase by phase |
 //! | `avx512` | requantization in registers |
 //!
 //! To add a tier: its inner loops in `tile` and in `depthwise`, and cases in the tests of `conv`.
@@ -17,6 +19,7 @@ mod avx512;
 mod dense;
 mod depthwise;
 mod tile;
+mod transpose;
 
 use crate::error::{Error, Result, elements, expect_len};
 use crate::integer::words::{Finish, LANES, Numbers, QuantizedI16, SinkI16};
@@ -25,6 +28,8 @@ use crate::simd::{avx2::Avx2, avx512::Avx512};
 use crate::{Conv2dDims, Isa};
 use dense::Dense;
 use depthwise::Depthwise;
+
+pub use transpose::PackedConvTranspose2dI16;
 
 /// Weights as ONNX writes them, before packing; their zero point is 0.
 #[derive(Clone, Copy, Debug)]

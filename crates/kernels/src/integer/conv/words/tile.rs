@@ -43,8 +43,8 @@ pub(super) struct Requantized {
     pub(super) range: Range,
     /// The channels of two blocks that are outputs.
     pub(super) mask: u32,
-    /// From one row to the next.
-    pub(super) out_c: usize,
+    /// From one row's to the next.
+    pub(super) step: usize,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -53,7 +53,7 @@ impl Requantized {
     pub(super) fn run(&self, rows: Rows, blocks: [&[Pair]; BLOCKS], count: usize, output: &mut [i16]) {
         check(rows, blocks, count);
         let width = (u32::BITS - self.mask.leading_zeros()) as usize;
-        assert!((rows.count - 1) * self.out_c + width <= output.len(), "the outputs of a tile are there");
+        assert!((rows.count - 1) * self.step + width <= output.len(), "the outputs of a tile are there");
         let pairs = blocks[0].len();
         macro_rules! tile {
             ($($m:literal)*) => {
@@ -224,7 +224,7 @@ unsafe fn requantize<const M: usize, const N: usize, const NEAR: bool>(
     each!(m < M, {
         let words = _mm512_permutexvar_epi64(order, finish.steps.apply::<NEAR>(part[m][0], part[m][N - 1]));
         // SAFETY: the caller promises the outputs.
-        unsafe { _mm512_mask_storeu_epi16(to.add(m * finish.out_c), finish.mask, words) };
+        unsafe { _mm512_mask_storeu_epi16(to.add(m * finish.step), finish.mask, words) };
     });
 }
 
