@@ -144,25 +144,41 @@ impl Panels {
         let (mut offsets, mut weights, mut list) =
             (Vec::with_capacity(len), Vec::with_capacity(len), Vec::with_capacity(groups * per_group));
         for group in 0..groups {
-            let one = |c: usize, i: usize| {
-                let inside = c < out_group && i < depth;
-                if inside { weight(group * out_group + c, i % in_group, i / in_group) } else { 0 }
+            // The rows of a panel's channels, zeros where they end; counted, not divided.
+            let rows_of = |first: usize| {
+                let mut rows = vec![[[0; QUAD]; WIDTH]; quads];
+                let (mut ic, mut tap) = (0, 0);
+                for i in 0..depth {
+                    for (c, quad) in rows[i / QUAD].iter_mut().enumerate().take(out_group - first) {
+                        quad[i % QUAD] = weight(group * out_group + first + c, ic, tap);
+                    }
+                    ic += 1;
+                    if ic == in_group {
+                        (ic, tap) = (0, tap + 1);
+                    }
+                }
+                rows
             };
-            let quads_of = |first: usize| (0..quads).map(move |quad| Quad::new(quad, |c, i| one(first + c, quad * QUAD + i)));
             for pair in (0..out_group).step_by(2 * WIDTH) {
-                let panels: Vec<(usize, Vec<Quad>)> =
-                    (pair..out_group).step_by(WIDTH).take(2).map(|first| (first, quads_of(first).collect())).collect();
+                let panels: Vec<(usize, Vec<Quad>)> = (pair..out_group)
+                    .step_by(WIDTH)
+                    .take(2)
+                    .map(|first| (first, rows_of(first).into_iter().enumerate().map(|(index, values)| Quad::new(index, values)).collect()))
+                    .collect();
                 let mut classes: Vec<[Vec<&Quad>; 4]> =
                     panels.iter().map(|(_, quads)| if isa.tier() == Tier::Avx2 { classify(quads) } else { alike(quads) }).collect();
                 if isa.tier() == Tier::Avx2 && classes.len() == 2 && cost(&classes[0]) + cost(&classes[1]) > cost_together(quads) {
                     classes = panels.iter().map(|(_, quads)| alike(quads)).collect();
                 }
-                for ((first, _), classes) in panels.iter().zip(&classes) {
+                for ((first, all), classes) in panels.iter().zip(&classes) {
                     for quad in classes.iter().flatten() {
                         offsets.push((quad.index * QUAD) as u32);
                         weights.push(Weights(std::array::from_fn(|i| quad.values.as_flattened()[i])));
                     }
-                    let total = |c: usize| (0..depth).fold(0_i32, |sum, i| sum.wrapping_add(one(first + c, i).into()));
+                    let mut totals = [0_i32; WIDTH];
+                    for quad in all {
+                        accumulate(quad.values.as_flattened(), [1; QUAD], &mut totals);
+                    }
                     let channels = (out_group - first).min(WIDTH);
                     let first = group * out_group + first;
                     list.push(Panel {
@@ -170,7 +186,7 @@ impl Panels {
                         channels,
                         counts: std::array::from_fn(|class| classes[class].len()),
                         bias: std::array::from_fn(|c| bias.filter(|_| c < channels).map_or(0, |bias| bias[first + c])),
-                        totals: std::array::from_fn(total),
+                        totals,
                     });
                 }
             }
@@ -200,9 +216,14 @@ struct Quad {
     index: usize,
     /// `[channel][input]`
     values: [[i8; QUAD]; WIDTH],
-    /// For every pair of every channel the sum of the positive weights and that of the negative ones, without its sign.
-    loads: [[u16; 2]; 2 * WIDTH],
+    /// For every pair of every channel the sum of the positive weights and that of the negative ones, without its sign; 255 at most.
+    loads: Loads,
+    /// The largest of them.
+    most: u8,
 }
+
+/// Of [`Quad`]s, one or several together.
+type Loads = [u8; 4 * WIDTH];
 
 /// Tenths of a cycle that a tile of eight rows takes, for every entry of a class, and beside them: measured on a Zen 3.
 const CLASS_COSTS: [usize; 4] = [70, 75, 95, 120];
@@ -220,23 +241,23 @@ fn cost_together(quads: usize) -> usize {
 }
 
 /// As much as 16 bits hold of any inputs.
-const FULL: u16 = 128;
+const FULL: u8 = 128;
 
 impl Quad {
-    fn new(index: usize, weight: impl Fn(usize, usize) -> i8) -> Self {
-        let values: [[i8; QUAD]; WIDTH] = std::array::from_fn(|c| std::array::from_fn(|i| weight(c, i)));
-        let mut loads = [[0; 2]; 2 * WIDTH];
-        for (load, pair) in loads.iter_mut().zip(values.as_flattened().chunks(2)) {
-            for &weight in pair {
-                load[usize::from(weight < 0)] += u16::from(weight.unsigned_abs());
-            }
+    fn new(index: usize, values: [[i8; QUAD]; WIDTH]) -> Self {
+        let mut loads = [0_u8; 4 * WIDTH];
+        for (load, &[a, b]) in loads.as_chunks_mut::<2>().0.iter_mut().zip(values.as_flattened().as_chunks().0) {
+            let positive = |w: i8| w.max(0).unsigned_abs();
+            let negative = |w: i8| w.min(0).unsigned_abs();
+            *load = [positive(a) + positive(b), negative(a).saturating_add(negative(b))];
         }
-        Self { index, values, loads }
+        Self { index, values, loads, most: loads.iter().fold(0, |most, &load| most.max(load)) }
     }
 
     /// Whether its pairs and those that `with` stands for fit 16 bits together.
-    fn fits(&self, with: &[[u16; 2]; 2 * WIDTH]) -> bool {
-        self.loads.as_flattened().iter().zip(with.as_flattened()).all(|(a, b)| a + b <= FULL)
+    fn fits(&self, with: &Loads) -> bool {
+        // All at once: a search that ends at the first would look at each by itself.
+        self.loads.iter().zip(with).fold(0, |most: u8, (&a, &b)| most.max(a.saturating_add(b))) <= FULL
     }
 }
 
@@ -252,10 +273,10 @@ const NEIGHBOURS: usize = 64;
 fn classify(quads: &[Quad]) -> [Vec<&Quad>; 4] {
     let mut classes: [Vec<&Quad>; 4] = Default::default();
     for quads in quads.chunks(NEIGHBOURS) {
-        let (mut left, wide): (Vec<&Quad>, Vec<&Quad>) = quads.iter().partition(|quad| quad.fits(&[[0; 2]; 2 * WIDTH]));
+        let (mut left, wide): (Vec<&Quad>, Vec<&Quad>) = quads.iter().partition(|quad| quad.most <= FULL);
         classes[3].extend(wide);
         // The fullest first, as in bin packing.
-        left.sort_by_key(|quad| std::cmp::Reverse(quad.loads.as_flattened().iter().max().copied()));
+        left.sort_by_key(|quad| std::cmp::Reverse(quad.most));
         while !left.is_empty() {
             let mut together = vec![left.remove(0)];
             let mut loads = together[0].loads;
@@ -263,7 +284,7 @@ fn classify(quads: &[Quad]) -> [Vec<&Quad>; 4] {
                 && let Some(next) = left.iter().position(|quad| quad.fits(&loads))
             {
                 let quad = left.remove(next);
-                loads.as_flattened_mut().iter_mut().zip(quad.loads.as_flattened()).for_each(|(sum, load)| *sum += load);
+                loads.iter_mut().zip(quad.loads).for_each(|(sum, load)| *sum += load);
                 together.push(quad);
             }
             let class = match together.len() {
@@ -288,7 +309,7 @@ mod tests {
         (0..2 * WIDTH).all(|pair| {
             [0, 1]
                 .into_iter()
-                .all(|sign| quads.iter().map(|quad| i32::from(quad.loads[pair][sign])).sum::<i32>() * 255 <= i32::from(i16::MAX))
+                .all(|sign| quads.iter().map(|quad| i32::from(quad.loads[2 * pair + sign])).sum::<i32>() * 255 <= i32::from(i16::MAX))
         })
     }
 
@@ -297,7 +318,8 @@ mod tests {
         for (bits, expect_wide, expect_fours) in [(8, true, false), (7, false, false), (5, false, true)] {
             let random = crate::testing::bytes(bits, 100 * QUAD * WIDTH);
             let weight = |quad: usize, c: usize, i: usize| (random[(quad * WIDTH + c) * QUAD + i] as i8) >> (8 - bits);
-            let quads: Vec<Quad> = (0..100).map(|quad| Quad::new(quad, |c, i| weight(quad, c, i))).collect();
+            let values = |quad| std::array::from_fn(|c| std::array::from_fn(|i| weight(quad, c, i)));
+            let quads: Vec<Quad> = (0..100).map(|quad| Quad::new(quad, values(quad))).collect();
             let classes = classify(&quads);
             let mut seen: Vec<usize> = classes.iter().flatten().map(|quad| quad.index).collect();
             seen.sort_unstable();
