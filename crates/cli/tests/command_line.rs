@@ -295,6 +295,8 @@ fn says_what_cannot_be_trained() {
         ("bad.layers --data input=x.npy -o o.onnx", "line 2, `conv 3 3x3`"),
         ("net.layers --data input=x.npy y=y.npy --train nothing -o o.onnx", "nothing is to be trained"),
         ("net.layers --data input=x.npy y=y.npy --rate=-1 -o o.onnx", "must be positive"),
+        ("net.layers --data input=x.npy y=y.npy --epochs 0 -o o.onnx", "at least one epoch"),
+        ("net.layers --data missing.npy --qat static_wi9_ai8 -o o.onnx", "no preset 'static_wi9_ai8'"),
         ("net.layers --data input=x.npy y=y.npy --rate 1e30 --epochs 3 -o o.onnx", "lower the learning rate"),
         ("net.layers --data input=x.npy y=y.npy --augment mix=0.5 -o o.onnx", "leave `mix` out"),
         ("net.layers --data input=x.npy y=y.npy -o o.keras", "only read"),

@@ -229,21 +229,31 @@ type Tapes = Mutex<Vec<[Tape; 2]>>;
 /// other after every operator.
 const PASS_BYTES: usize = 32 << 20;
 
+impl Settings {
+    /// Fails unless a training is possible with them; [`Trainer::new`] asks, too.
+    ///
+    /// # Errors
+    /// If there is no epoch, no sample in a batch, or no learning rate.
+    pub fn check(&self) -> Result<()> {
+        if self.batch == 0 || self.epochs == 0 {
+            return Err(Error::new(ErrorKind::Setting, "a training has at least one epoch, and batches of at least one sample"));
+        }
+        if !(self.schedule.rate > 0.0 && self.schedule.rate.is_finite()) {
+            return Err(Error::new(ErrorKind::Setting, "the learning rate must be positive"));
+        }
+        Ok(())
+    }
+}
+
 impl Trainer {
     /// A training that begins. For [`Objective::Distill`], `teacher` is the float network, whose answers are learned.
     ///
     /// # Errors
     /// If a setting makes no sense.
     pub fn new(network: Network, settings: Settings, teacher: Option<Network>) -> Result<Self> {
-        let wrong = |what: &str| Err(Error::new(ErrorKind::Setting, what));
-        if settings.batch == 0 || settings.epochs == 0 {
-            return wrong("a training has at least one epoch, and batches of at least one sample");
-        }
-        if !(settings.schedule.rate > 0.0 && settings.schedule.rate.is_finite()) {
-            return wrong("the learning rate must be positive");
-        }
+        settings.check()?;
         if matches!(settings.objective, Objective::Distill { .. }) && teacher.is_none() {
-            return wrong("a distillation needs the network that is learned from");
+            return Err(Error::new(ErrorKind::Setting, "a distillation needs the network that is learned from"));
         }
         let features = if matches!(settings.objective, Objective::Distill { features, .. } if features > 0.0) {
             block_outputs(&network)

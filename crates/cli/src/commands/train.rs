@@ -249,6 +249,8 @@ fn train(a: &Arguments) -> Result<Outcome> {
     // A log of another kind is refused before the work, not after it.
     a.run.log.iter().try_for_each(|path| log(&[], path).map(drop))?;
     let qat = a.quantization.qat.as_deref();
+    let fail = |e: fewbit::quantize::Error| Error::settings(e.to_string());
+    let recipe = qat.map(Recipe::preset).transpose().map_err(fail)?;
     let start = Start::load(&a.model, &a.network.input_shape, true, a.run.seed)?;
     let float = start.float()?;
     let executable = float.executable(Arithmetic::Float)?;
@@ -268,9 +270,9 @@ fn train(a: &Arguments) -> Result<Outcome> {
     // Few images say little about a batch's statistics: normalizations are folded and so frozen.
     let mut start = if distill { Start::load(&a.model, &a.network.input_shape, false, a.run.seed)? } else { start };
     let calibration = open(&a.data, Some(a.samples.unwrap_or(CALIBRATION_SAMPLES).min(CALIBRATION_SAMPLES)))?;
-    let fail = |e: fewbit::quantize::Error| Error::settings(e.to_string());
-    let recipe = qat.map(Recipe::preset).transpose().map_err(fail)?;
     let weight_bits = recipe.as_ref().map(|r| r.base.weight().map_or(u8::MAX, |w| w.bits));
+    let settings = settings(a, distill, start.untrained, weight_bits);
+    settings.check().map_err(|e| Error::settings(e.to_string()))?;
     let roomy = weight_bits.is_some_and(|bits| bits >= ROOMY_BITS);
     if let Some(recipe) = recipe.as_ref().filter(|_| a.quantization.equalize.unwrap_or(distill && roomy)) {
         start.equalize(recipe, &calibration, a.network.threads(), &Stderr::new())?;
@@ -280,7 +282,6 @@ fn train(a: &Arguments) -> Result<Outcome> {
     if let Some(recipe) = &recipe {
         quantize(a, &start, &mut network, recipe, &calibration, distill)?;
     }
-    let settings = settings(a, distill, start.untrained, weight_bits);
     let examples = TrainingData::new(&data).augmented(a.augment.clone()).distilled(distill);
     let mut trainer = Trainer::new(network, settings, teacher).map_err(|e| failed(a, &e))?;
     plan_epochs(a, &mut trainer, &examples)?;

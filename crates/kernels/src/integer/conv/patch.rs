@@ -2,6 +2,7 @@
 //!
 //! A patch holds what the windows of a rectangle of outputs read. Where none of them covers padding it is the input itself.
 
+use super::scratch::Writer;
 use crate::float::conv::window::{Taps, Window};
 use crate::integer::QuantizedU8;
 use std::ops::Range;
@@ -27,10 +28,16 @@ fn span(taps: Taps, outputs: usize) -> usize {
 }
 
 /// The inputs of a rectangle and at least `more` elements behind them, and elements from one line to the next: where they lie, or
-/// copied with padding to `room`, which must be large enough.
+/// written with padding, for which there must be room.
 ///
 /// Taps must ascend.
-pub(super) fn inputs<'a>(window: &Window, input: QuantizedU8<'a>, part: &Rectangle, more: usize, room: &'a mut [u8]) -> (&'a [u8], usize) {
+pub(super) fn inputs<'a>(
+    window: &Window,
+    input: QuantizedU8<'a>,
+    part: &Rectangle,
+    more: usize,
+    mut to: Writer<'a, u8>,
+) -> (&'a [u8], usize) {
     let Window { in_h, in_w, in_c, out_h, vertical, horizontal, .. } = *window;
     let (image, line) = (part.lines.start / out_h, part.lines.start % out_h);
     let (top, left) = (vertical.at(line, 0), horizontal.at(part.columns.start, 0));
@@ -47,15 +54,15 @@ pub(super) fn inputs<'a>(window: &Window, input: QuantizedU8<'a>, part: &Rectang
     let start = (left as isize).saturating_neg().clamp(0, width as isize) as usize;
     let end = (in_w as isize).saturating_sub(left as isize).clamp(start as isize, width as isize) as usize;
     let from = left.wrapping_add(start).min(in_w) * in_c;
-    for (i, to) in room.chunks_exact_mut(width * in_c).take(height).enumerate() {
-        let y = top.wrapping_add(i);
+    for y in (0..height).map(|i| top.wrapping_add(i)) {
         if y >= in_h {
-            to.fill(zero_point);
+            to.fill(width * in_c, zero_point);
             continue;
         }
-        to[..start * in_c].fill(zero_point);
-        to[start * in_c..end * in_c].copy_from_slice(&values[(image * in_h + y) * in_w * in_c + from..][..(end - start) * in_c]);
-        to[end * in_c..].fill(zero_point);
+        to.fill(start * in_c, zero_point);
+        to.copy(&values[(image * in_h + y) * in_w * in_c + from..][..(end - start) * in_c]);
+        to.fill((width - end) * in_c, zero_point);
     }
-    (room, width * in_c)
+    to.fill(more, zero_point);
+    (to.written(), width * in_c)
 }

@@ -117,15 +117,10 @@ impl<F: Finish> Patches<'_, F> {
     /// Windows that are read from patches of at most so many lines and columns of outputs.
     #[inline(never)]
     fn patches(&self, [lines, columns]: [usize; 2], piece: &mut Piece<F::Output>) {
-        let Window { in_c, out_h, out_w, .. } = *self.work.window;
-        let mut scratch = Scratch::<u8, ROOM>::new();
+        let Window { out_h, out_w, .. } = *self.work.window;
+        let mut scratch = Scratch::new();
         let pixels = piece.pixels;
-        let high = lines.min(piece.pixels.div_ceil(out_w) + 1).min(out_h);
-        let len = patch::height(self.work.window, high) * patch::width(self.work.window, columns) * in_c + QUAD;
-        let bytes = self.isa.run(
-            #[inline(always)]
-            || scratch.take(len),
-        );
+        let high = lines.min(out_h);
         let mut at = 0;
         while at < pixels {
             let (line, x) = ((piece.first + at) / out_w, (piece.first + at) % out_w);
@@ -134,17 +129,17 @@ impl<F: Finish> Patches<'_, F> {
             let (band, to) = if x == 0 && whole > 0 { (whole, out_w) } else { (1, out_w.min(x + (pixels - at))) };
             for x in (x..to).step_by(columns) {
                 let part = Rectangle { lines: line..line + band, columns: x..to.min(x + columns) };
-                self.rectangle(&part, bytes, piece);
+                self.rectangle(&part, &mut scratch, piece);
             }
             at += (band - 1) * out_w + to - x;
         }
     }
 
     /// The outputs of a rectangle, by all strips.
-    fn rectangle(&self, part: &Rectangle, bytes: &mut [u8], piece: &mut Piece<F::Output>) {
+    fn rectangle(&self, part: &Rectangle, scratch: &mut Scratch<u8, ROOM>, piece: &mut Piece<F::Output>) {
         let Work { input, finish, .. } = *self.work;
         let Window { in_c, out_w, vertical, horizontal, .. } = *self.work.window;
-        let (bytes, line) = patch::inputs(self.work.window, input, part, QUAD, bytes);
+        let (bytes, line) = patch::inputs(self.work.window, input, part, QUAD, scratch.writer());
         for strip in self.strips.group(0) {
             if !piece.span().contains(&strip.first) {
                 continue;

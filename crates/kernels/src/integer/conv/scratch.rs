@@ -21,6 +21,46 @@ impl<T: Copy + Default, const N: usize> Scratch<T, N> {
         // SAFETY: every element of `used` has just been written.
         unsafe { used.assume_init_mut() }
     }
+
+    /// Writes elements from the first on; a panic if there are more than `N`.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(super) fn writer(&mut self) -> Writer<'_, T> {
+        Writer { room: &mut self.0, len: 0 }
+    }
+}
+
+/// Elements of a buffer, written one after the other.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Writer<'a, T> {
+    room: &'a mut [MaybeUninit<T>],
+    len: usize,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<'a, T: Copy> Writer<'a, T> {
+    /// The same element over and over.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, count: usize, value: T) {
+        for element in &mut self.room[self.len..][..count] {
+            element.write(value);
+        }
+        self.len += count;
+    }
+
+    /// Those of a slice.
+    #[inline(always)]
+    pub(super) fn copy(&mut self, from: &[T]) {
+        self.room[self.len..][..from.len()].write_copy_of_slice(from);
+        self.len += from.len();
+    }
+
+    /// All that were written.
+    #[inline(always)]
+    pub(super) fn written(self) -> &'a [T] {
+        // SAFETY: every element before `len` has been written.
+        unsafe { self.room[..self.len].assume_init_ref() }
+    }
 }
 
 #[cfg(test)]
@@ -34,5 +74,18 @@ mod tests {
         assert_eq!(scratch.take(3), [0; 3]);
         assert_eq!(scratch.take(9), [0; 8]);
         assert!(Scratch::<u8, 0>::new().take(1).is_empty());
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn what_is_written_is_seen() {
+        let mut scratch = Scratch::<u8, 6>::new();
+        let mut writer = scratch.writer();
+        writer.fill(2, 7);
+        writer.copy(&[1, 2, 3]);
+        writer.fill(0, 9);
+        assert_eq!(writer.written(), [7, 7, 1, 2, 3]);
+        assert!(scratch.writer().written().is_empty());
+        assert!(std::panic::catch_unwind(move || scratch.writer().fill(7, 0)).is_err());
     }
 }

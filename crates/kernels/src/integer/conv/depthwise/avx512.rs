@@ -214,13 +214,12 @@ impl<'a> Span<'a> {
         let high = (1..=lines.min(dims.out_h)).rev().find(|&high| patch::height(window, high) * wide <= ROOM);
         let Some(high) = high else { return 0 };
         let mut scratch = Scratch::<u8, ROOM>::new();
-        let room = scratch.take(patch::height(window, high) * wide);
         let mut at = 0;
         while at < lines {
             let from = job.first + at;
             let band = high.min(lines - at).min(dims.out_h - from % dims.out_h);
             let part = Rectangle { lines: from..from + band, columns: 0..dims.out_w };
-            let (bytes, pitch) = patch::inputs(window, input, &part, 0, room);
+            let (bytes, pitch) = patch::inputs(window, input, &part, 0, scratch.writer());
             for i in 0..band {
                 // SAFETY: only `run`, which has a token, comes here.
                 unsafe { self.folded_line(job, &bytes[i * dims.stride[0] * pitch..], pitch, &mut output[(at + i) * line..][..line]) };
