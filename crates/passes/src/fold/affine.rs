@@ -15,8 +15,13 @@ use crate::{Notes, Result};
 /// See the module.
 pub fn fold_affine(graph: &mut Graph, notes: &mut Notes) -> Result<()> {
     for id in graph.topological_order()? {
+        let node = graph.node(id);
+        // Looked at first: who uses what is found anew for every node that is left.
+        if !matches!(node.op, Op::Binary(_)) || node.inputs.iter().flatten().all(|v| graph.constant(*v).is_none()) {
+            continue;
+        }
         let matcher = Matcher::new(graph);
-        let Some((x, map)) = affine(graph, &matcher, graph.node(id)) else { continue };
+        let Some((x, map)) = affine(graph, &matcher, node) else { continue };
         fold_into_producer(graph, &matcher, notes, id, x, map)?;
     }
     Ok(())

@@ -36,12 +36,14 @@ impl Facts {
         }
         for id in order {
             let node = graph.node(*id);
-            facts.infer(program, node).map_err(|e| e.at(node))?;
+            // What an integer operator has absorbed, the weights' dequantizers among it, is never asked for.
+            facts.infer(program, node, !program.integers.is_absorbed(*id)).map_err(|e| e.at(node))?;
         }
         Ok(facts)
     }
 
-    fn infer(&mut self, program: &Program, node: &Node) -> Result<()> {
+    /// The types of a node's outputs and, with `fold`, what they are if that is known.
+    fn infer(&mut self, program: &Program, node: &Node, fold: bool) -> Result<()> {
         let inputs: Vec<Fact<'_>> = node
             .inputs
             .iter()
@@ -51,7 +53,7 @@ impl Facts {
             .collect();
         let types =
             output_types(&node.op, &inputs, node.outputs.len()).map_err(|e| crate::Error::new(crate::ErrorKind::Shape, e.to_string()))?;
-        if let Some(tensors) = self.fold(program, node, &types)? {
+        if let Some(tensors) = if fold { self.fold(program, node, &types)? } else { None } {
             for (output, tensor) in node.outputs.iter().zip(tensors) {
                 self.types[output.index()] = Some(TensorType::of(&tensor));
                 self.folded[output.index()] = Some(tensor);
