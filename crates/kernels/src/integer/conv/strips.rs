@@ -71,23 +71,24 @@ impl Strips {
             bias: vec![[0; LANES]; vectors * groups],
             totals: vec![[0; LANES]; vectors * groups],
         };
+        let mut row = vec![0; runs * run];
         for c in 0..groups * out_group {
             let (group, channel) = (c / out_group, c % out_group);
             let (vector, lane) = (channel / LANES, channel % LANES);
             let strip = vector / MOST_VECTORS * MOST_VECTORS;
             let width = MOST_VECTORS.min(vectors - strip);
             let first = (group * vectors + strip) * runs * quads + vector - strip;
-            // Counted, not divided: this is most of what it takes to load a network.
-            let (mut total, mut ic, mut tap) = (0_i32, 0, 0);
-            for (quad, left) in (0..runs).flat_map(|r| (0..quads).map(move |q| (r * quads + q, run - q * QUAD))) {
-                let to = &mut packed.weights[first + quad * width].0[lane * QUAD..][..QUAD.min(left)];
-                for to in to {
-                    *to = weight(c, ic, tap);
-                    total = total.wrapping_add((*to).into());
-                    ic += 1;
-                    if ic == in_group {
-                        (ic, tap) = (0, tap + 1);
-                    }
+            // In whole rows and whole quads: this is most of what it takes to load a network.
+            for (tap, row) in row.chunks_exact_mut(in_group).enumerate() {
+                row.iter_mut().enumerate().for_each(|(ic, to)| *to = weight(c, ic, tap));
+            }
+            let total = row.iter().fold(0_i32, |total, &w| total.wrapping_add(w.into()));
+            for (r, row) in row.chunks_exact(run.max(1)).enumerate() {
+                let to = packed.weights[first + r * quads * width..].iter_mut().step_by(width);
+                let (whole, rest) = row.as_chunks::<QUAD>();
+                let rest = (!rest.is_empty()).then(|| std::array::from_fn(|i| rest.get(i).copied().unwrap_or(0)));
+                for (to, quad) in to.zip(whole.iter().copied().chain(rest)) {
+                    to.0[lane * QUAD..][..QUAD].copy_from_slice(&quad);
                 }
             }
             packed.totals[group * vectors + vector][lane] = total;
